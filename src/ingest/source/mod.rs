@@ -1,0 +1,2 @@
+//! Where batches come from.
+pub mod udp;

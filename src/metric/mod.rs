@@ -1,0 +1,1 @@
+//! What an interval is made of: the nouns the wings hand each other.

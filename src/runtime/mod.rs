@@ -1,0 +1,2 @@
+//! The machine below the wings.
+pub mod sys;

@@ -1,0 +1,1 @@
+//! Every libc call of the project.
