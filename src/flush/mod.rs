@@ -60,7 +60,10 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             interval: Duration::from_secs(10),
-            thresholds: vec![Threshold { percent: 90.0, label: "90".into() }],
+            thresholds: vec![Threshold {
+                percent: 90.0,
+                label: "90".into(),
+            }],
             histogram: Vec::new(),
             timer_fields: None,
             delete_counters: false,

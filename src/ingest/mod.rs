@@ -25,6 +25,10 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { dialect: Dialect::Statsd, sanitize_names: true, exact_samples: 1024 }
+        Self {
+            dialect: Dialect::Statsd,
+            sanitize_names: true,
+            exact_samples: 1024,
+        }
     }
 }

@@ -1,1 +1,12 @@
-//! What an interval is made of: the nouns the wings hand each other.
+//! The nouns the wings hand each other. No I/O, no clock, no configuration.
+//!
+//! `ingest` reads a line into a [`sample::Sample`], collects samples in [`cell`]s and moves an
+//! interval's worth of them into a [`harvest::Harvest`]; `flush` turns harvests into a
+//! [`snapshot::Snapshot`]; `deliver` encodes it. [`registry`] is where a name becomes a number.
+
+pub mod cell;
+pub mod harvest;
+pub mod histogram;
+pub mod registry;
+pub mod sample;
+pub mod snapshot;

@@ -17,6 +17,12 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { address: None, port: 8125, ipv6: false, receive_buffer: 16 << 20, max_datagram: 65_535 }
+        Self {
+            address: None,
+            port: 8125,
+            ipv6: false,
+            receive_buffer: 16 << 20,
+            max_datagram: 65_535,
+        }
     }
 }

@@ -1,0 +1,307 @@
+//! What one name collects in an interval, and the laws by which two halves of it become one.
+//!
+//! | kind | law |
+//! |---|---|
+//! | counter | addition |
+//! | timer | samples side by side; past the limit, addition of [`Histogram`]s |
+//! | set | union |
+//! | gauge | the newest absolute write wins; then every delta later than it, in order of time |
+//!
+//! Each law is associative and free of order (a counter's and a sum's last bit excepted: floating
+//! point addition is not), so it does not matter how the kernel spread the datagrams over workers.
+
+use super::histogram::Histogram;
+use hashbrown::HashSet;
+
+/// A moment in nanoseconds on a clock all workers share. A worker never uses one twice for a gauge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Stamp(pub u64);
+
+/// Deltas a gauge keeps one by one before neighbours are added up.
+///
+/// While they are kept apart, any worker's absolute write falls exactly between the deltas it
+/// belongs between. Past the limit two neighbours become one at the later one's stamp, which halves
+/// the resolution in time and bounds the memory: 16 KiB for the busiest gauge of a worker.
+pub const GAUGE_DELTAS: usize = 1024;
+
+/// Writes to one gauge in one interval.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Gauge {
+    absolute: Option<(Stamp, f64)>,
+    /// Ascending by stamp, all later than `absolute`.
+    deltas: Vec<(Stamp, f64)>,
+}
+
+impl Gauge {
+    /// An absolute write: what was collected before it no longer matters.
+    pub fn set(&mut self, at: Stamp, value: f64) {
+        self.absolute = Some((at, value));
+        self.deltas.clear();
+    }
+
+    /// A write with a sign.
+    pub fn add(&mut self, at: Stamp, delta: f64) {
+        if self.deltas.len() >= GAUGE_DELTAS {
+            self.halve();
+        }
+        self.deltas.push((at, delta));
+    }
+
+    /// Merge law. Ties between workers go to the larger value, so that the order of merging is no matter.
+    pub fn merge(&mut self, other: &Self) {
+        let newest = match (self.absolute, other.absolute) {
+            (Some(a), Some(b)) => Some(if (b.0, b.1) > (a.0, a.1) { b } else { a }),
+            (a, b) => a.or(b),
+        };
+        self.absolute = newest;
+        self.deltas.extend_from_slice(&other.deltas);
+        if let Some((since, _)) = newest {
+            self.deltas.retain(|(at, _)| *at > since);
+        }
+        self.deltas
+            .sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    }
+
+    /// The gauge after these writes, when it held `before`.
+    ///
+    /// A signed write to a gauge that does not exist, is zero or is not a number sets it, as the
+    /// reference does; for zero the only difference is the sign of a zero.
+    pub fn after(&self, before: Option<f64>) -> f64 {
+        let start = self.absolute.map(|(_, value)| value).or(before);
+        let start = start.unwrap_or(0.0);
+        self.deltas.iter().fold(start, |value, (_, delta)| {
+            if value == 0.0 || value.is_nan() {
+                *delta
+            } else {
+                value + delta
+            }
+        })
+    }
+
+    /// Forgets the interval, keeps the memory.
+    pub fn clear(&mut self) {
+        self.absolute = None;
+        self.deltas.clear();
+    }
+
+    fn halve(&mut self) {
+        let pairs = self.deltas.len() / 2;
+        for pair in 0..pairs {
+            let (first, second) = (self.deltas[2 * pair], self.deltas[2 * pair + 1]);
+            self.deltas[pair] = (second.0, first.1 + second.1);
+        }
+        self.deltas.truncate(pairs);
+    }
+}
+
+/// Samples of one timer in one interval: exact while few, a histogram when many.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Timer {
+    /// Raw values in the order they came; with a histogram, those not folded into it yet.
+    pub samples: Vec<f64>,
+    /// Sum of `1 / rate`: how many events the samples stand for.
+    pub weight: f64,
+    /// Everything before `samples`, once there were more than the limit.
+    pub histogram: Option<Box<Histogram>>,
+}
+
+impl Timer {
+    /// Takes a sample; past `limit` raw ones, those go into the histogram together, so that the
+    /// common path is one push.
+    #[inline]
+    pub fn record(&mut self, value: f64, weight: f64, limit: usize) {
+        if self.samples.len() >= limit {
+            self.fold();
+        }
+        self.samples.push(value);
+        self.weight += weight;
+    }
+
+    /// Merge law.
+    pub fn merge(
+        &mut self,
+        samples: &[f64],
+        weight: f64,
+        histogram: Option<Box<Histogram>>,
+        limit: usize,
+    ) {
+        self.weight += weight;
+        match (&mut self.histogram, histogram) {
+            (Some(mine), Some(theirs)) => mine.merge(&theirs),
+            (mine @ None, theirs @ Some(_)) => *mine = theirs,
+            (_, None) => {}
+        }
+        if self.histogram.is_some() {
+            // The limit is over all workers together: what is folded once is folded for good.
+            self.fold();
+            self.fold_run(samples);
+        } else if self.samples.len() + samples.len() > limit {
+            self.fold();
+            self.fold_run(samples);
+        } else {
+            self.samples.extend_from_slice(samples);
+        }
+    }
+
+    /// Forgets the interval, keeps the memory of the samples.
+    pub fn clear(&mut self) {
+        self.samples.clear();
+        self.weight = 0.0;
+        self.histogram = None;
+    }
+
+    #[cold]
+    fn fold(&mut self) {
+        let mut samples = std::mem::take(&mut self.samples);
+        self.fold_run(&samples);
+        samples.clear();
+        self.samples = samples;
+    }
+
+    fn fold_run(&mut self, samples: &[f64]) {
+        if !samples.is_empty() {
+            self.histogram.get_or_insert_default().fold(samples);
+        }
+    }
+}
+
+/// Distinct members of one set in one interval, as the bytes that were sent.
+pub type Members = HashSet<Box<[u8]>, foldhash::fast::RandomState>;
+
+/// Merge law of sets: union. The larger one is kept, the smaller one moved into it.
+pub fn unite(into: &mut Members, mut other: Members) {
+    if into.len() < other.len() {
+        std::mem::swap(into, &mut other);
+    }
+    into.extend(other);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn gauge(writes: &[(u64, bool, f64)]) -> Gauge {
+        let mut gauge = Gauge::default();
+        for &(at, absolute, value) in writes {
+            if absolute {
+                gauge.set(Stamp(at), value);
+            } else {
+                gauge.add(Stamp(at), value);
+            }
+        }
+        gauge
+    }
+
+    #[test]
+    fn the_newest_absolute_wins_and_takes_the_later_deltas_of_every_worker() {
+        let one = gauge(&[(1, true, 10.0), (5, false, 3.0), (9, false, -1.0)]);
+        let two = gauge(&[(2, false, 100.0), (4, true, 20.0), (6, false, 2.0)]);
+        // In time: 10, +100, =20, +3, +2, -1.
+        let mut merged = one.clone();
+        merged.merge(&two);
+        assert_eq!(merged.after(Some(7.0)), 24.0);
+        let mut merged = two;
+        merged.merge(&one);
+        assert_eq!(merged.after(None), 24.0);
+    }
+
+    #[test]
+    fn deltas_alone_start_from_what_was_there() {
+        let deltas = gauge(&[(1, false, 3.0), (2, false, -5.0)]);
+        assert_eq!(deltas.after(Some(10.0)), 8.0);
+        assert_eq!(deltas.after(None), -2.0);
+        assert_eq!(deltas.after(Some(f64::NAN)), -2.0);
+    }
+
+    #[test]
+    fn infinities_cancel_to_not_a_number_and_the_next_delta_sets() {
+        let writes = gauge(&[
+            (1, true, f64::INFINITY),
+            (2, false, f64::NEG_INFINITY),
+            (3, false, 5.0),
+        ]);
+        assert_eq!(writes.after(None), 5.0);
+    }
+
+    #[test]
+    fn a_busy_gauge_stays_bounded_and_keeps_its_sum() {
+        let mut busy = Gauge::default();
+        for n in 0..100_000u64 {
+            busy.add(Stamp(n), 1.0);
+        }
+        assert!(busy.deltas.len() <= GAUGE_DELTAS);
+        assert_eq!(busy.after(None), 100_000.0);
+    }
+
+    proptest! {
+        /// Any split of a history over three workers, merged in any order, is the history.
+        #[test]
+        fn gauge_merge_of_splits_is_the_whole(
+            history in proptest::collection::vec((any::<bool>(), -100..100i32, 0..3usize), 0..60),
+            order in Just([0usize, 1, 2]).prop_shuffle(),
+            before in proptest::option::of(-100..100i32),
+        ) {
+            let mut whole = Gauge::default();
+            let mut parts = <[Gauge; 3]>::default();
+            for (n, &(absolute, value, worker)) in history.iter().enumerate() {
+                let (at, value) = (Stamp(n as u64), f64::from(value));
+                for gauge in [&mut whole, &mut parts[worker]] {
+                    if absolute { gauge.set(at, value) } else { gauge.add(at, value) }
+                }
+            }
+            let mut merged = Gauge::default();
+            order.iter().for_each(|worker| merged.merge(&parts[*worker]));
+            let before = before.map(f64::from);
+            prop_assert_eq!(merged.after(before), whole.after(before));
+        }
+
+        /// Whatever worker a sample went to, up to the limit the samples are all there, past it the
+        /// same histogram is.
+        #[test]
+        fn timer_merge_of_splits_is_the_whole(
+            samples in proptest::collection::vec((0..1_000_000u32, 0..3usize), 0..200),
+            limit in 1..80usize,
+        ) {
+            let mut whole = Timer::default();
+            let mut parts = <[Timer; 3]>::default();
+            for &(value, worker) in &samples {
+                let value = f64::from(value) / 64.0;
+                whole.record(value, 2.0, limit);
+                parts[worker].record(value, 2.0, limit);
+            }
+            let mut merged = Timer::default();
+            for part in parts {
+                merged.merge(&part.samples, part.weight, part.histogram, limit);
+            }
+            prop_assert_eq!(merged.weight, 2.0 * samples.len() as f64);
+            prop_assert_eq!(merged.histogram.is_some(), samples.len() > limit);
+            match merged.histogram {
+                None => {
+                    let sorted = |mut samples: Vec<f64>| { samples.sort_by(f64::total_cmp); samples };
+                    prop_assert_eq!(sorted(merged.samples), sorted(whole.samples));
+                }
+                Some(histogram) => {
+                    prop_assert!(merged.samples.is_empty());
+                    whole.fold();
+                    let whole = whole.histogram.expect("over the limit");
+                    prop_assert_eq!(&histogram.grid, &whole.grid);
+                    prop_assert_eq!(histogram.moments.count, samples.len() as u64);
+                    prop_assert_eq!(histogram.moments.sum, whole.moments.sum);
+                }
+            }
+        }
+
+        #[test]
+        fn set_merge_of_splits_is_the_whole(members in proptest::collection::vec((0..30u8, any::<bool>()), 0..60)) {
+            let (mut whole, mut left, mut right) = <(Members, Members, Members)>::default();
+            for &(member, to_left) in &members {
+                let member: Box<[u8]> = [member].into();
+                whole.insert(member.clone());
+                if to_left { left.insert(member) } else { right.insert(member) };
+            }
+            unite(&mut left, right);
+            prop_assert_eq!(left, whole);
+        }
+    }
+}

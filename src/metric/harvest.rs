@@ -1,0 +1,118 @@
+//! NOUN: what one worker collected since its last harvest. Recycled: the flusher sends the empty
+//! ones back, so that an interval allocates nothing once the daemon is warm.
+
+use super::cell::{Gauge, Members};
+use super::histogram::Histogram;
+use super::registry::NameId;
+use super::sample::{Kind, Reject};
+
+/// What one timer collected; its samples lie in [`Harvest::samples`].
+#[derive(Debug)]
+pub struct TimerPart {
+    /// Whose samples.
+    pub id: NameId,
+    /// How many of [`Harvest::samples`] are this timer's, after those of the parts before it.
+    pub samples: usize,
+    /// Sum of `1 / rate`.
+    pub weight: f64,
+    /// Everything beyond the raw samples.
+    pub histogram: Option<Box<Histogram>>,
+}
+
+/// Everything one worker collected, only what was touched, and its own accounts.
+#[derive(Debug, Default)]
+pub struct Harvest {
+    /// Which harvest this answers: the epoch the flusher asked for.
+    pub epoch: u64,
+    /// Index of the worker.
+    pub worker: usize,
+    /// Sums. One id may come twice, when it has two spellings.
+    pub counters: Vec<(NameId, f64)>,
+    /// Writes to gauges.
+    pub gauges: Vec<(NameId, Gauge)>,
+    /// Timers; their samples are in `samples`, in the same order.
+    pub timers: Vec<TimerPart>,
+    /// Raw samples of all `timers`, one after another.
+    pub samples: Vec<f64>,
+    /// Distinct members.
+    pub sets: Vec<(NameId, Members)>,
+    /// What this worker did.
+    pub tally: Tally,
+}
+
+impl Harvest {
+    /// Empties it for the next use, memory kept.
+    pub fn clear(&mut self) {
+        self.counters.clear();
+        self.gauges.clear();
+        self.timers.clear();
+        self.samples.clear();
+        self.sets.clear();
+        self.tally = Tally::default();
+    }
+}
+
+/// A worker's accounts since its last harvest. Plain integers: nobody else looks at them before
+/// they are handed over.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Tally {
+    /// Datagrams taken from the source, empty and cut ones included.
+    pub packets: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+    /// Datagrams the kernel cut at `maxDatagram`; their last, incomplete line was not used.
+    pub truncated: u64,
+    /// Lines that are not empty.
+    pub lines: u64,
+    /// Values recorded, by [`Kind`].
+    pub recorded: [u64; Kind::ALL.len()],
+    /// Values refused, by [`Reject`].
+    pub rejected: [u64; Reject::ALL.len()],
+    /// The first refused line since the last harvest with its reason, cut to a length fit for a log.
+    pub offender: Option<(Reject, Box<[u8]>)>,
+    /// Datagrams the kernel dropped at this worker's socket because its buffer was full.
+    pub kernel_drops: u64,
+    /// Errors of the receive call other than "nothing there".
+    pub receive_errors: u64,
+}
+
+impl Tally {
+    /// Longest piece of a refused line that is kept for the log, in bytes.
+    pub const OFFENDER_MAX: usize = 200;
+
+    /// Counts a refused value; the first one is kept to be shown.
+    #[cold]
+    pub fn reject(&mut self, reason: Reject, line: &[u8]) {
+        self.rejected[reason as usize] += 1;
+        if self.offender.is_none() {
+            let shown = &line[..line.len().min(Self::OFFENDER_MAX)];
+            self.offender = Some((reason, shown.into()));
+        }
+    }
+
+    /// All refused values.
+    pub fn rejected_total(&self) -> u64 {
+        self.rejected.iter().sum()
+    }
+
+    /// Adds the accounts of another worker or harvest.
+    pub fn add(&mut self, other: &Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+        self.truncated += other.truncated;
+        self.lines += other.lines;
+        self.recorded
+            .iter_mut()
+            .zip(other.recorded)
+            .for_each(|(a, b)| *a += b);
+        self.rejected
+            .iter_mut()
+            .zip(other.rejected)
+            .for_each(|(a, b)| *a += b);
+        if self.offender.is_none() {
+            self.offender.clone_from(&other.offender);
+        }
+        self.kernel_drops += other.kernel_drops;
+        self.receive_errors += other.receive_errors;
+    }
+}

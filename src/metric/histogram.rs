@@ -1,0 +1,303 @@
+//! A timer that outgrew its raw samples: counts on HDR's bucket grid, and running moments.
+//!
+//! The grid is the one `hdrhistogram` has at three significant digits when values are scaled by a
+//! power of two: 1024 slots to an octave, so the top ten bits of the fraction of an `f64` *are* the
+//! slot, and a slot is 1/1024 of its octave wide at every magnitude. The middle of a slot is within
+//! 0.05 % of everything in it. Bounds are fixed ([`LOWEST`], [`HIGHEST`]): one hostile value cannot
+//! grow memory. What falls outside is counted apart and stands at the exact minimum or maximum.
+//!
+//! A page (one octave, 8 KiB) exists from the first value in it; a real timer touches four to six.
+//! Merging two histograms is integer addition, therefore exact and free of order.
+
+/// Slots to an octave: the resolution of three significant digits.
+pub const SLOTS: usize = 1024;
+/// Octaves the grid covers.
+pub const OCTAVES: usize = 52;
+/// Exponent of the lowest octave.
+pub const LOWEST_EXPONENT: i32 = -16;
+/// Smallest value the grid resolves, 2^-16 (15 nanoseconds, when the unit is a millisecond).
+pub const LOWEST: f64 = 1.0 / 65_536.0;
+/// First value above the grid, 2^36 (two years, when the unit is a millisecond).
+pub const HIGHEST: f64 = 68_719_476_736.0;
+
+/// Bits of an `f64` below the ten that name the slot.
+const SLOT_SHIFT: u32 = 52 - 10;
+/// What `bits >> SLOT_SHIFT` is for [`LOWEST`].
+const FIRST_SLOT: u64 = ((1023 + LOWEST_EXPONENT) as u64) << 10;
+
+const _: () = assert!(OCTAVES as i32 + LOWEST_EXPONENT == 36);
+
+type Page = Box<[u64; SLOTS]>;
+
+/// Counts of values, by slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grid {
+    pages: [Option<Page>; OCTAVES],
+    /// Values that are exactly zero; timers often are, and zero has no octave.
+    pub zeros: u64,
+    /// Values under [`LOWEST`] other than zero, negative ones included.
+    pub below: u64,
+    /// Values from [`HIGHEST`] up, infinity included.
+    pub above: u64,
+}
+
+impl Default for Grid {
+    fn default() -> Self {
+        Self {
+            pages: [const { None }; OCTAVES],
+            zeros: 0,
+            below: 0,
+            above: 0,
+        }
+    }
+}
+
+impl Grid {
+    /// Counts one value. NaN cannot come this far; it would count as below.
+    #[inline]
+    pub fn record(&mut self, value: f64) {
+        let slot = (value.to_bits() >> SLOT_SHIFT).wrapping_sub(FIRST_SLOT) as usize;
+        if let Some(page) = self.pages.get_mut(slot / SLOTS) {
+            page.get_or_insert_with(|| Box::new([0; SLOTS]))[slot % SLOTS] += 1;
+        } else if value == 0.0 {
+            self.zeros += 1;
+        } else if value > 0.0 && value >= HIGHEST {
+            self.above += 1;
+        } else {
+            self.below += 1;
+        }
+    }
+
+    /// Adds the counts of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.pages.iter_mut().zip(&other.pages) {
+            let Some(theirs) = theirs else { continue };
+            match mine {
+                None => *mine = Some(theirs.clone()),
+                Some(mine) => mine
+                    .iter_mut()
+                    .zip(theirs.iter())
+                    .for_each(|(a, b)| *a += b),
+            }
+        }
+        self.zeros += other.zeros;
+        self.below += other.below;
+        self.above += other.above;
+    }
+
+    /// The slots that hold something, ascending: the slot's lower bound and its count.
+    pub fn slots(&self) -> impl Iterator<Item = (f64, u64)> {
+        self.pages.iter().enumerate().flat_map(|(octave, page)| {
+            let counts = page.as_deref().map_or(&[][..], |page| &page[..]);
+            counts
+                .iter()
+                .enumerate()
+                .filter(|(_, count)| **count > 0)
+                .map(move |(slot, count)| (Self::lower_bound(octave * SLOTS + slot), *count))
+        })
+    }
+
+    /// Heap bytes held by the pages.
+    pub fn heap_bytes(&self) -> usize {
+        self.pages.iter().flatten().count() * size_of::<[u64; SLOTS]>()
+    }
+
+    fn lower_bound(slot: usize) -> f64 {
+        f64::from_bits((slot as u64 + FIRST_SLOT) << SLOT_SHIFT)
+    }
+}
+
+/// Running sums over values, merged without losing what a plain sum of squares would cancel away:
+/// mean and squared deviation are combined as Chan, Golub and LeVeque (1979) do.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Moments {
+    /// How many values.
+    pub count: u64,
+    /// Their sum.
+    pub sum: f64,
+    /// Sum of their squares.
+    pub sum_squares: f64,
+    /// Their mean, kept for the merge law,
+    mean: f64,
+    /// and what rounding took from it: without it a mean of 1e9 blurs a deviation of 1.
+    mean_rest: f64,
+    /// Sum of squared deviations from the mean.
+    deviation: f64,
+    /// Smallest value; infinity when there is none.
+    pub min: f64,
+    /// Largest value; minus infinity when there is none.
+    pub max: f64,
+}
+
+impl Default for Moments {
+    fn default() -> Self {
+        Self {
+            count: 0,
+            sum: 0.0,
+            sum_squares: 0.0,
+            mean: 0.0,
+            mean_rest: 0.0,
+            deviation: 0.0,
+            min: f64::INFINITY,
+            max: f64::NEG_INFINITY,
+        }
+    }
+}
+
+impl Moments {
+    /// The moments of a run of values, in two passes.
+    pub fn of(values: &[f64]) -> Self {
+        let mut moments = Self {
+            count: values.len() as u64,
+            ..Self::default()
+        };
+        for &value in values {
+            moments.sum += value;
+            moments.sum_squares += value * value;
+            moments.min = moments.min.min(value);
+            moments.max = moments.max.max(value);
+        }
+        if !values.is_empty() {
+            let count = values.len() as f64;
+            moments.mean = moments.sum / count;
+            let (mut rest, mut squares) = (0.0, 0.0);
+            for value in values {
+                let apart = value - moments.mean;
+                rest += apart;
+                squares += apart * apart;
+            }
+            moments.mean_rest = rest / count;
+            moments.deviation = squares - rest * rest / count;
+        }
+        moments
+    }
+
+    /// Merge law: the moments of both runs together.
+    pub fn merge(&mut self, other: &Self) {
+        if other.count == 0 {
+            return;
+        }
+        if self.count == 0 {
+            *self = *other;
+            return;
+        }
+        let (mine, theirs) = (self.count as f64, other.count as f64);
+        let apart = (other.mean - self.mean) + (other.mean_rest - self.mean_rest);
+        self.deviation += other.deviation + apart * apart * mine * theirs / (mine + theirs);
+        let step = self.mean_rest + apart * theirs / (mine + theirs);
+        let mean = self.mean + step;
+        self.mean_rest = (self.mean - mean) + step;
+        self.mean = mean;
+        self.count += other.count;
+        self.sum += other.sum;
+        self.sum_squares += other.sum_squares;
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+    }
+
+    /// Population standard deviation; NaN once an infinite value came in, as the reference has it.
+    pub fn std(&self) -> f64 {
+        (self.deviation / self.count as f64).sqrt()
+    }
+}
+
+/// Everything kept of samples that are not kept themselves.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Histogram {
+    /// Where the values lie.
+    pub grid: Grid,
+    /// Their exact sums and extremes.
+    pub moments: Moments,
+}
+
+impl Histogram {
+    /// Takes in a run of samples.
+    pub fn fold(&mut self, samples: &[f64]) {
+        for &sample in samples {
+            self.grid.record(sample);
+        }
+        self.moments.merge(&Moments::of(samples));
+    }
+
+    /// Merge law: addition.
+    pub fn merge(&mut self, other: &Self) {
+        self.grid.merge(&other.grid);
+        self.moments.merge(&other.moments);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_slot_holds_what_lies_between_its_bounds() {
+        let mut grid = Grid::default();
+        for value in [
+            LOWEST,
+            1.0,
+            1.0 + 1.0 / 2048.0,
+            1.0 + 1.0 / 1024.0,
+            HIGHEST.next_down(),
+        ] {
+            grid.record(value);
+        }
+        let slots: Vec<_> = grid.slots().collect();
+        assert_eq!(slots[0], (LOWEST, 1));
+        assert_eq!(slots[1], (1.0, 2));
+        assert_eq!(slots[2], (1.0 + 1.0 / 1024.0, 1));
+        assert_eq!(slots[3], (HIGHEST - HIGHEST / 2048.0, 1));
+    }
+
+    #[test]
+    fn what_lies_outside_is_counted_apart() {
+        let mut grid = Grid::default();
+        for value in [
+            0.0,
+            -0.0,
+            -5.0,
+            LOWEST.next_down(),
+            5e-324,
+            HIGHEST,
+            f64::INFINITY,
+        ] {
+            grid.record(value);
+        }
+        assert_eq!((grid.zeros, grid.below, grid.above), (2, 3, 2));
+        assert_eq!(grid.slots().count(), 0);
+        assert_eq!(grid.heap_bytes(), 0);
+    }
+
+    #[test]
+    fn std_survives_a_mean_far_from_zero() {
+        let values: Vec<f64> = (0..10_000).map(|n| 1e9 + f64::from(n % 2)).collect();
+        let mut moments = Moments::default();
+        values
+            .chunks(7)
+            .for_each(|chunk| moments.merge(&Moments::of(chunk)));
+        assert!((moments.std() - 0.5).abs() < 1e-9, "{}", moments.std());
+    }
+
+    proptest! {
+        #[test]
+        fn merging_parts_is_folding_the_whole(
+            values in proptest::collection::vec(1e-6..1e12f64, 1..500),
+            cut in 0..500usize,
+        ) {
+            let cut = cut.min(values.len());
+            let (mut whole, mut left, mut right) = <(Histogram, Histogram, Histogram)>::default();
+            whole.fold(&values);
+            left.fold(&values[..cut]);
+            right.fold(&values[cut..]);
+            right.merge(&left);
+            prop_assert_eq!(&right.grid, &whole.grid);
+            prop_assert_eq!(right.moments.count, whole.moments.count);
+            prop_assert_eq!(right.moments.min, whole.moments.min);
+            prop_assert_eq!(right.moments.max, whole.moments.max);
+            prop_assert!((right.moments.sum / whole.moments.sum - 1.0).abs() < 1e-12);
+            let std = whole.moments.std();
+            prop_assert!((right.moments.std() - std).abs() <= 1e-9 * std);
+        }
+    }
+}
