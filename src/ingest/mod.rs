@@ -1,6 +1,12 @@
 //! Ingest: a pinned thread, one source, one table.
 
+pub mod name;
+pub mod number;
+pub mod packet;
+pub mod parse;
+pub mod scan;
 pub mod source;
+pub mod table;
 
 /// How lines are read. See README, "Protocol".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,0 +1,154 @@
+//! Where the delimiters are: `:`, `|` and newline, found 64 bytes at a time.
+//!
+//! One of the two files that may hold `unsafe` (the other is `runtime::sys`). The SSE2 mask is part
+//! of every x86-64, so nothing is detected at run time; other targets take the portable one, which
+//! tests hold equal to it.
+
+/// Bytes looked at in one go.
+pub const BLOCK: usize = 64;
+
+/// The positions of `:`, `|` and newline in a run of bytes, ascending, handed out one by one.
+#[derive(Debug)]
+pub struct Marks<'a> {
+    bytes: &'a [u8],
+    /// Start of the block `mask` describes.
+    base: usize,
+    /// Delimiters of that block not handed out yet, the lowest bit first.
+    mask: u64,
+}
+
+impl<'a> Marks<'a> {
+    /// Starts at the first byte.
+    #[inline]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        let mut marks = Self {
+            bytes,
+            base: 0,
+            mask: 0,
+        };
+        marks.load();
+        marks
+    }
+
+    /// Position of the next delimiter; the length of the bytes once there is none, as often as asked.
+    #[inline]
+    pub fn next_mark(&mut self) -> usize {
+        while self.mask == 0 {
+            if self.base + BLOCK >= self.bytes.len() {
+                return self.bytes.len();
+            }
+            self.base += BLOCK;
+            self.load();
+        }
+        let position = self.base + self.mask.trailing_zeros() as usize;
+        self.mask &= self.mask - 1;
+        position
+    }
+
+    #[inline]
+    fn load(&mut self) {
+        let rest = &self.bytes[self.base..];
+        self.mask = match rest.first_chunk::<BLOCK>() {
+            Some(block) => mask(block),
+            None => {
+                let mut block = [0; BLOCK];
+                block[..rest.len()].copy_from_slice(rest);
+                mask(&block)
+            }
+        };
+    }
+}
+
+/// One bit for each byte of the block that is a delimiter, the first byte lowest.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+pub fn mask(block: &[u8; BLOCK]) -> u64 {
+    use std::arch::x86_64::{
+        __m128i, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi8,
+    };
+    let mut mask = 0;
+    for quarter in 0..4 {
+        let bytes = &block[quarter * 16..quarter * 16 + 16];
+        // JUSTIFICATION: benches/parse.rs, scan/sse2 against scan/portable (figures in tuning.md).
+        // SAFETY: `bytes` is 16 readable bytes, `loadu` needs no alignment, and SSE2 is part of
+        // the x86-64 baseline, so the intrinsics exist wherever this is compiled.
+        #[allow(unsafe_code)]
+        let found = unsafe {
+            let bytes = _mm_loadu_si128(bytes.as_ptr().cast::<__m128i>());
+            let colon = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b':' as i8));
+            let pipe = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'|' as i8));
+            let newline = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'\n' as i8));
+            _mm_movemask_epi8(_mm_or_si128(_mm_or_si128(colon, pipe), newline))
+        };
+        mask |= u64::from(found as u32) << (quarter * 16);
+    }
+    mask
+}
+
+/// One bit for each byte of the block that is a delimiter, the first byte lowest.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+pub fn mask(block: &[u8; BLOCK]) -> u64 {
+    mask_portable(block)
+}
+
+/// The same in plain Rust: the twin the fast one is tested against, and what other targets use.
+#[inline]
+pub fn mask_portable(block: &[u8; BLOCK]) -> u64 {
+    block.iter().enumerate().fold(0, |mask, (at, byte)| {
+        mask | u64::from(matches!(byte, b':' | b'|' | b'\n')) << at
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn marks(bytes: &[u8]) -> Vec<usize> {
+        let mut marks = Marks::new(bytes);
+        std::iter::from_fn(|| Some(marks.next_mark()).filter(|at| *at < bytes.len())).collect()
+    }
+
+    #[test]
+    fn every_offset_of_a_block_is_found() {
+        for len in 0..200 {
+            for at in 0..len {
+                for delimiter in [b':', b'|', b'\n'] {
+                    let mut bytes = vec![b'x'; len];
+                    bytes[at] = delimiter;
+                    assert_eq!(marks(&bytes), [at]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_end_is_the_length_as_often_as_asked() {
+        for len in [0, 1, 63, 64, 65, 128] {
+            let bytes = vec![b'x'; len];
+            let mut marks = Marks::new(&bytes);
+            assert_eq!((marks.next_mark(), marks.next_mark()), (len, len));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn both_masks_agree(block in proptest::array::uniform32(any::<u16>())) {
+            let mut bytes = [0; BLOCK];
+            for (pair, word) in bytes.chunks_mut(2).zip(block) {
+                pair.copy_from_slice(&word.to_le_bytes());
+            }
+            prop_assert_eq!(mask(&bytes), mask_portable(&bytes));
+        }
+
+        #[test]
+        fn marks_are_where_a_byte_loop_finds_them(
+            bytes in proptest::collection::vec(prop_oneof![Just(b':'), Just(b'|'), Just(b'\n'), any::<u8>()], 0..300),
+        ) {
+            let plain: Vec<usize> = bytes.iter().enumerate()
+                .filter(|(_, b)| matches!(b, b':' | b'|' | b'\n')).map(|(at, _)| at).collect();
+            prop_assert_eq!(marks(&bytes), plain);
+        }
+    }
+}

@@ -1,0 +1,472 @@
+//! What a worker collects, found by the bytes a name is spelled with.
+//!
+//! A spelling is looked up as it stands in the datagram; only one never seen is cleaned and takes
+//! its [`NameId`] from the registry. So the common sample costs a hash and one cache line: key and
+//! counter lie in the same 64 bytes. Several spellings of a name share one id, and one cell where
+//! order matters.
+
+use super::name;
+use crate::metric::cell::{Gauge, Members, Stamp, Timer};
+use crate::metric::harvest::{Harvest, Tally, TimerPart};
+use crate::metric::registry::{NameId, Registry};
+use crate::metric::sample::{Kind, Reject, Sample, Value};
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+
+/// Key bytes that fit into an entry; longer keys lie in an arena beside the table.
+const INLINE: usize = 40;
+
+/// Stands between name and tags in a key. No name holds a newline.
+const TAGS_FOLLOW: u8 = b'\n';
+
+/// One spelling: 64 bytes, one cache line.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Entry {
+    /// Counters: the sum since the last harvest.
+    sum: f64,
+    /// Other kinds: the index of the cell.
+    cell: u32,
+    /// Low half of the hash: tells keys apart before their bytes are looked at.
+    hash: u32,
+    id: NameId,
+    len: u16,
+    /// Counters: something was added since the last harvest.
+    touched: bool,
+    /// The key, or where it lies in the arena.
+    key: [u8; INLINE],
+}
+
+const _: () = assert!(size_of::<Entry>() == 64);
+const _: () = assert!(super::packet::DATAGRAM_MAX <= u16::MAX as usize);
+
+/// Spellings of one kind.
+#[derive(Debug, Default)]
+struct Spellings {
+    entries: HashTable<Entry>,
+    /// Keys longer than [`INLINE`], one after another.
+    long: Vec<u8>,
+}
+
+/// The key of a sample as it lies in the datagram, in two pieces.
+#[derive(Clone, Copy)]
+struct Key<'a> {
+    name: &'a [u8],
+    tags: &'a [u8],
+}
+
+impl Key<'_> {
+    #[inline]
+    fn len(&self) -> usize {
+        self.name.len()
+            + if self.tags.is_empty() {
+                0
+            } else {
+                1 + self.tags.len()
+            }
+    }
+
+    #[inline]
+    fn hash(&self, state: &RandomState) -> u64 {
+        let mut hasher = state.build_hasher();
+        hasher.write(self.name);
+        if !self.tags.is_empty() {
+            hasher.write(self.tags);
+        }
+        hasher.finish()
+    }
+
+    #[inline]
+    fn is(&self, stored: &[u8]) -> bool {
+        if self.tags.is_empty() {
+            return stored == self.name;
+        }
+        let (name, tags) = stored.split_at(self.name.len());
+        name == self.name && tags[0] == TAGS_FOLLOW && &tags[1..] == self.tags
+    }
+
+    fn write_to(&self, out: &mut [u8]) {
+        let (name, tags) = out.split_at_mut(self.name.len());
+        name.copy_from_slice(self.name);
+        if let [separator, tags @ ..] = tags {
+            *separator = TAGS_FOLLOW;
+            tags.copy_from_slice(self.tags);
+        }
+    }
+}
+
+/// The bytes of a stored key: name, or name, newline and tags.
+#[inline]
+fn stored<'a>(entry: &'a Entry, long: &'a [u8]) -> &'a [u8] {
+    let len = entry.len as usize;
+    if len <= INLINE {
+        return &entry.key[..len];
+    }
+    let at = usize::from_le_bytes(*entry.key.first_chunk().expect("INLINE holds an offset"));
+    &long[at..at + len]
+}
+
+impl Spellings {
+    #[inline]
+    fn find(&mut self, key: Key<'_>, hash: u64) -> Option<&mut Entry> {
+        let (len, low) = (key.len(), hash as u32);
+        let long = &self.long;
+        self.entries.find_mut(hash, |entry| {
+            entry.hash == low && entry.len as usize == len && key.is(stored(entry, long))
+        })
+    }
+
+    #[cold]
+    fn insert(
+        &mut self,
+        key: Key<'_>,
+        hash: u64,
+        state: &RandomState,
+        id: NameId,
+        cell: u32,
+    ) -> &mut Entry {
+        let mut entry = Entry {
+            sum: 0.0,
+            cell,
+            hash: hash as u32,
+            id,
+            len: u16::try_from(key.len()).expect("a key is shorter than a datagram"),
+            touched: false,
+            key: [0; INLINE],
+        };
+        if key.len() <= INLINE {
+            key.write_to(&mut entry.key[..key.len()]);
+        } else {
+            let at = self.long.len();
+            self.long.resize(at + key.len(), 0);
+            key.write_to(&mut self.long[at..]);
+            entry.key[..8].copy_from_slice(&at.to_le_bytes());
+        }
+        let long = &self.long;
+        let rehash = |entry: &Entry| {
+            let key = stored(entry, long);
+            let at = key.iter().position(|byte| *byte == TAGS_FOLLOW);
+            let (name, tags) = at.map_or((key, &key[..0]), |at| (&key[..at], &key[at + 1..]));
+            Key { name, tags }.hash(state)
+        };
+        self.entries.insert_unique(hash, entry, rehash).into_mut()
+    }
+}
+
+/// Cells of one kind, with those that were touched since the last harvest.
+#[derive(Debug)]
+struct Cells<C> {
+    cells: Vec<(NameId, C)>,
+    /// The cell of a name, so that all its spellings find the same one.
+    by_id: hashbrown::HashMap<NameId, u32, RandomState>,
+    touched: Vec<u32>,
+}
+
+impl<C> Default for Cells<C> {
+    fn default() -> Self {
+        Self {
+            cells: Vec::new(),
+            by_id: hashbrown::HashMap::default(),
+            touched: Vec::new(),
+        }
+    }
+}
+
+impl<C: Default> Cells<C> {
+    fn of(&mut self, id: NameId) -> u32 {
+        *self.by_id.entry(id).or_insert_with(|| {
+            self.cells.push((id, C::default()));
+            u32::try_from(self.cells.len() - 1).expect("fewer than 2^32 names")
+        })
+    }
+
+    /// The cell, and whether it is to be noted as touched.
+    #[inline]
+    fn touch(&mut self, cell: u32, untouched: impl FnOnce(&C) -> bool) -> &mut C {
+        let found = &mut self.cells[cell as usize].1;
+        if untouched(found) {
+            self.touched.push(cell);
+        }
+        found
+    }
+}
+
+/// Everything one worker knows. Owned by its thread, shared with nobody.
+#[derive(Debug)]
+pub struct Table {
+    state: RandomState,
+    registry: Arc<Registry>,
+    sanitize: bool,
+    exact_samples: usize,
+    /// Last stamp given out; each gauge write gets its own.
+    now: u64,
+    counters: Spellings,
+    others: [Spellings; 3],
+    timers: Cells<Timer>,
+    gauges: Cells<Gauge>,
+    sets: Cells<Members>,
+    /// What this worker did since the last harvest.
+    pub tally: Tally,
+}
+
+impl Table {
+    /// An empty table. Hashing is seeded at random, so that no sender can aim at one bucket.
+    pub fn new(options: &super::Options, registry: Arc<Registry>) -> Self {
+        Self {
+            state: RandomState::default(),
+            registry,
+            sanitize: options.sanitize_names,
+            exact_samples: options.exact_samples,
+            now: 0,
+            counters: Spellings::default(),
+            others: Default::default(),
+            timers: Cells::default(),
+            gauges: Cells::default(),
+            sets: Cells::default(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// Notes the time of a batch; gauge writes in it are stamped from here on.
+    #[inline]
+    pub fn begin_batch(&mut self, now: Stamp) {
+        self.now = self.now.max(now.0);
+    }
+
+    /// Adds a sample to what its name collects.
+    #[inline]
+    pub fn record(&mut self, sample: &Sample<'_>) {
+        let key = Key {
+            name: sample.name,
+            tags: sample.tags,
+        };
+        let hash = key.hash(&self.state);
+        let kind = sample.value.kind();
+        self.tally.recorded[kind as usize] += 1;
+        if let Value::Count(count) = sample.value {
+            let entry = match self.counters.find(key, hash) {
+                Some(entry) => entry,
+                None => {
+                    let id = self
+                        .registry
+                        .id(kind, &name::canonical(key.name, key.tags, self.sanitize));
+                    self.counters.insert(key, hash, &self.state, id, 0)
+                }
+            };
+            entry.sum += count;
+            entry.touched = true;
+            return;
+        }
+        let cell = match self.others[kind as usize - 1].find(key, hash) {
+            Some(entry) => entry.cell,
+            None => self.admit(kind, key, hash),
+        };
+        match sample.value {
+            Value::Count(_) => {}
+            Value::Time { value, weight } => {
+                let untouched =
+                    |timer: &Timer| timer.samples.is_empty() && timer.histogram.is_none();
+                self.timers
+                    .touch(cell, untouched)
+                    .record(value, weight, self.exact_samples);
+            }
+            Value::GaugeSet(value) => {
+                self.now += 1;
+                self.gauges
+                    .touch(cell, Gauge::is_untouched)
+                    .set(Stamp(self.now), value);
+            }
+            Value::GaugeAdd(delta) => {
+                self.now += 1;
+                self.gauges
+                    .touch(cell, Gauge::is_untouched)
+                    .add(Stamp(self.now), delta);
+            }
+            Value::Member(member) => {
+                let members = self.sets.touch(cell, Members::is_empty);
+                if !members.contains(member) {
+                    insert_member(members, member);
+                }
+            }
+        }
+    }
+
+    /// Counts a refused value.
+    pub fn reject(&mut self, reason: Reject, line: &[u8]) {
+        self.tally.reject(reason, line);
+    }
+
+    /// Spellings known, over all kinds.
+    pub fn spellings(&self) -> usize {
+        self.counters.entries.len() + self.others.iter().map(|s| s.entries.len()).sum::<usize>()
+    }
+
+    /// Moves everything collected since the last harvest into `harvest`, which must be empty.
+    /// Names, cells and their memory stay; histograms and members go.
+    pub fn harvest(&mut self, harvest: &mut Harvest) {
+        for entry in self
+            .counters
+            .entries
+            .iter_mut()
+            .filter(|entry| entry.touched)
+        {
+            harvest.counters.push((entry.id, entry.sum));
+            entry.sum = 0.0;
+            entry.touched = false;
+        }
+        for cell in self.timers.touched.drain(..) {
+            let (id, timer) = &mut self.timers.cells[cell as usize];
+            harvest.samples.extend_from_slice(&timer.samples);
+            harvest.timers.push(TimerPart {
+                id: *id,
+                samples: timer.samples.len(),
+                weight: timer.weight,
+                histogram: timer.histogram.take(),
+            });
+            timer.clear();
+        }
+        for cell in self.gauges.touched.drain(..) {
+            let (id, gauge) = &mut self.gauges.cells[cell as usize];
+            harvest.gauges.push((*id, gauge.clone()));
+            gauge.clear();
+        }
+        for cell in self.sets.touched.drain(..) {
+            let (id, members) = &mut self.sets.cells[cell as usize];
+            harvest.sets.push((*id, std::mem::take(members)));
+        }
+        harvest.tally = std::mem::take(&mut self.tally);
+    }
+
+    #[cold]
+    fn admit(&mut self, kind: Kind, key: Key<'_>, hash: u64) -> u32 {
+        let id = self
+            .registry
+            .id(kind, &name::canonical(key.name, key.tags, self.sanitize));
+        let cell = match kind {
+            Kind::Timer => self.timers.of(id),
+            Kind::Gauge => self.gauges.of(id),
+            Kind::Set | Kind::Counter => self.sets.of(id),
+        };
+        self.others[kind as usize - 1]
+            .insert(key, hash, &self.state, id, cell)
+            .cell
+    }
+}
+
+/// A member is text to the reference: bytes that are none count as the text they would be read as.
+#[cold]
+fn insert_member(members: &mut Members, member: &[u8]) {
+    let text = String::from_utf8_lossy(member);
+    members.insert(text.as_bytes().into());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::Options;
+
+    fn table() -> Table {
+        Table::new(&Options::default(), Arc::new(Registry::new()))
+    }
+
+    fn sample<'a>(name: &'a str, tags: &'a str, value: Value<'a>) -> Sample<'a> {
+        Sample {
+            name: name.as_bytes(),
+            tags: tags.as_bytes(),
+            value,
+        }
+    }
+
+    fn harvest(table: &mut Table) -> Harvest {
+        let mut harvest = Harvest::default();
+        table.harvest(&mut harvest);
+        harvest
+    }
+
+    #[test]
+    fn a_counter_adds_up_and_is_handed_over_once() {
+        let mut table = table();
+        table.record(&sample("hits", "", Value::Count(2.0)));
+        table.record(&sample("hits", "", Value::Count(3.0)));
+        assert_eq!(harvest(&mut table).counters, [(NameId(0), 5.0)]);
+        assert_eq!(harvest(&mut table).counters, []);
+        table.record(&sample("hits", "", Value::Count(0.0)));
+        assert_eq!(harvest(&mut table).counters, [(NameId(0), 0.0)]);
+    }
+
+    #[test]
+    fn keys_of_every_length_are_told_apart_through_growth() {
+        let mut table = table();
+        let names: Vec<String> = (0..3000)
+            .map(|n| format!("{n:0width$}", width = 4 + n % 90))
+            .collect();
+        for round in 1..=2 {
+            for name in &names {
+                table.record(&sample(name, "", Value::Count(1.0)));
+                table.record(&sample(name, "a:b", Value::Count(10.0)));
+            }
+            assert_eq!(table.spellings(), 2 * names.len());
+            let counters = harvest(&mut table).counters;
+            assert_eq!(counters.len(), 2 * names.len(), "round {round}");
+            assert_eq!(
+                counters.iter().map(|(_, sum)| sum).sum::<f64>(),
+                11.0 * names.len() as f64
+            );
+        }
+    }
+
+    #[test]
+    fn name_and_tags_do_not_run_together() {
+        let mut table = table();
+        table.record(&sample("ab", "c", Value::Count(1.0)));
+        table.record(&sample("a", "bc", Value::Count(1.0)));
+        table.record(&sample("abc", "", Value::Count(1.0)));
+        assert_eq!(table.spellings(), 3);
+    }
+
+    #[test]
+    fn spellings_of_one_name_share_its_id_and_keep_their_order() {
+        let mut table = table();
+        table.record(&sample("fo/o", "", Value::GaugeSet(10.0)));
+        table.record(&sample("fo-o", "", Value::GaugeAdd(3.0)));
+        table.record(&sample("fo/o", "", Value::GaugeAdd(-1.0)));
+        let harvest = harvest(&mut table);
+        assert_eq!(harvest.gauges.len(), 1);
+        assert_eq!(harvest.gauges[0].1.after(None), 12.0);
+    }
+
+    #[test]
+    fn a_timer_that_was_folded_is_handed_over_whole() {
+        let options = Options {
+            exact_samples: 4,
+            ..Options::default()
+        };
+        let mut table = Table::new(&options, Arc::new(Registry::new()));
+        for n in 0..10 {
+            table.record(&sample(
+                "t",
+                "",
+                Value::Time {
+                    value: f64::from(n),
+                    weight: 2.0,
+                },
+            ));
+        }
+        let harvest = harvest(&mut table);
+        assert_eq!(harvest.samples, [8.0, 9.0]);
+        let part = &harvest.timers[0];
+        assert_eq!((part.samples, part.weight), (2, 20.0));
+        assert_eq!(part.histogram.as_ref().expect("folded").moments.count, 8);
+    }
+
+    #[test]
+    fn members_are_text() {
+        let mut table = table();
+        for member in [&b"a"[..], b"a", b"\xff", b"\xfe", "\u{fffd}".as_bytes()] {
+            table.record(&sample("s", "", Value::Member(member)));
+        }
+        assert_eq!(harvest(&mut table).sets[0].1.len(), 2);
+    }
+}
