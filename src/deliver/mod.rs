@@ -1,7 +1,25 @@
 //! Deliver: a thread for each backend, fed with snapshots.
+//!
+//! A backend is an encoder, which is pure, and a sink. It knows snapshots and nothing upstream of
+//! them; it may be slow or dead, and only its own flushes suffer for it.
 
 pub mod console;
 pub mod graphite;
+pub mod number;
+pub mod outbox;
+pub mod sink;
+
+use crate::metric::snapshot::Snapshot;
+use crate::runtime::clock::Clock;
+use crate::runtime::log::RateLimit;
+use crate::runtime::meter::Outside;
+use crossbeam::channel::{Receiver, bounded};
+use graphite::Graphite;
+use outbox::Outbox;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// A backend with its options; the name is the one the config file uses.
 #[derive(Debug, Clone, PartialEq)]
@@ -10,4 +28,171 @@ pub enum Backend {
     Console(console::Options),
     /// Plaintext lines over TCP to carbon.
     Graphite(graphite::Options),
+}
+
+impl Backend {
+    /// The backend's name in the config file.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Console(_) => "console",
+            Self::Graphite(_) => "graphite",
+        }
+    }
+}
+
+/// The running backends.
+#[derive(Debug)]
+pub struct Runners {
+    running: Vec<Runner>,
+    outside: Arc<Outside>,
+}
+
+#[derive(Debug)]
+struct Runner {
+    name: &'static str,
+    queue: Receiver<Arc<Snapshot>>,
+    /// Closed when the thread is through with its queue.
+    done: Receiver<()>,
+    thread: JoinHandle<()>,
+}
+
+/// Starts a thread for each backend. Returns the outboxes, which the flusher fills, and the threads.
+///
+/// # Errors
+/// When the system has no thread to give.
+pub fn start(
+    backends: &[Backend],
+    clock: &Clock,
+    outside: &Arc<Outside>,
+) -> io::Result<(Vec<Outbox>, Runners)> {
+    let mut outboxes = Vec::new();
+    let mut running = Vec::new();
+    for backend in backends {
+        let (outbox, queue) = Outbox::new(outside.clone());
+        let (closes_when_done, done) = bounded::<()>(0);
+        let (backend, clock, outside, snapshots) = (
+            backend.clone(),
+            clock.clone(),
+            outside.clone(),
+            queue.clone(),
+        );
+        let name = backend.name();
+        let thread = std::thread::Builder::new()
+            .name(name.into())
+            .spawn(move || {
+                let _closes_when_done = closes_when_done;
+                run(&backend, &clock, &outside, &snapshots);
+            })?;
+        outboxes.push(outbox);
+        running.push(Runner {
+            name,
+            queue,
+            done,
+            thread,
+        });
+    }
+    Ok((
+        outboxes,
+        Runners {
+            running,
+            outside: outside.clone(),
+        },
+    ))
+}
+
+impl Runners {
+    /// Waits until every backend has delivered what is queued, at most until the deadline. The
+    /// outboxes must have been dropped. What is left then is counted as dropped; returns how many
+    /// flushes that is.
+    pub fn finish(self, deadline: Instant) -> u64 {
+        let mut dropped = 0;
+        for runner in self.running {
+            if runner
+                .done
+                .recv_deadline(deadline)
+                .is_err_and(|error| error.is_timeout())
+            {
+                // The one in its hands, and those behind it.
+                let left = 1 + runner.queue.len() as u64;
+                log::error!(
+                    "backend {}: {left} flushes were not delivered before the stop deadline and are lost; \
+                     a longer `stopDeadline` gives it more time",
+                    runner.name
+                );
+                dropped += left;
+            } else if runner.thread.join().is_err() {
+                log::error!(
+                    "backend {}: its thread panicked; flushes may be lost",
+                    runner.name
+                );
+            }
+        }
+        self.outside.flushes_dropped.add(dropped);
+        dropped
+    }
+}
+
+fn run(backend: &Backend, clock: &Clock, outside: &Outside, snapshots: &Receiver<Arc<Snapshot>>) {
+    match backend {
+        Backend::Console(_) => {
+            let mut text = Vec::new();
+            run_each(
+                outside,
+                clock,
+                snapshots,
+                "console: standard output",
+                |snapshot| {
+                    text.clear();
+                    console::encode(snapshot, &mut text);
+                    let mut out = io::stdout().lock();
+                    out.write_all(&text).and_then(|()| out.flush())
+                },
+            );
+        }
+        Backend::Graphite(options) => {
+            let mut graphite = Graphite::new(options, clock.clone());
+            let destination = format!("graphite: {}", graphite.destination());
+            run_each(outside, clock, snapshots, &destination, |snapshot| {
+                graphite.deliver(snapshot)
+            });
+        }
+    }
+}
+
+fn run_each(
+    outside: &Outside,
+    clock: &Clock,
+    snapshots: &Receiver<Arc<Snapshot>>,
+    destination: &str,
+    mut deliver: impl FnMut(&Snapshot) -> io::Result<()>,
+) {
+    let complaints = RateLimit::new();
+    let mut failing_since: Option<Duration> = None;
+    for snapshot in snapshots {
+        match deliver(&snapshot) {
+            Ok(()) => {
+                outside.flushes_delivered.add(1);
+                if let Some(since) = failing_since.take() {
+                    let away = Duration::from_millis(clock.now_ms()).saturating_sub(since);
+                    log::info!("{destination} is back after {} s", away.as_secs());
+                }
+            }
+            Err(error) => {
+                outside.flushes_dropped.add(1);
+                let now_ms = clock.now_ms();
+                failing_since.get_or_insert(Duration::from_millis(now_ms));
+                if let Some(suppressed) = complaints.pass(now_ms) {
+                    let more = if suppressed == 0 {
+                        String::new()
+                    } else {
+                        format!(" [{suppressed} more since the last report]")
+                    };
+                    log::error!(
+                        "{destination}: a flush was lost: {error}; {}{more}",
+                        sink::hint(&error)
+                    );
+                }
+            }
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! A spelling -> the name it stands for. Only for spellings never seen: allocation is fine here.
 
-use super::number::is_space;
+use crate::metric::name::cleaned;
 
 /// The name the reference would store: tags appended as `;k=v`, then cleaned unless `sanitize` is off.
 pub fn canonical(name: &[u8], tags: &[u8], sanitize: bool) -> String {
@@ -13,25 +13,6 @@ pub fn canonical(name: &[u8], tags: &[u8], sanitize: bool) -> String {
         }
     }
     if sanitize { cleaned(&key) } else { key }
-}
-
-/// Cleans a name: white space becomes `_`, `/` becomes `-`, and what is none of
-/// `a-z A-Z 0-9 _ - . ; =` goes.
-pub fn cleaned(key: &str) -> String {
-    let mut clean = String::with_capacity(key.len());
-    let mut in_space = false;
-    for c in key.chars() {
-        let space = is_space(c);
-        match c {
-            _ if space && in_space => {}
-            _ if space => clean.push('_'),
-            '/' => clean.push('-'),
-            'a'..='z' | 'A'..='Z' | '0'..='9' | '_' | '-' | '.' | ';' | '=' => clean.push(c),
-            _ => {}
-        }
-        in_space = space;
-    }
-    clean
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Text -> `f64`, as JavaScript's `Number()` reads it.
 
+use crate::metric::name::is_space;
+
 /// Reads a number the way `Number(text)` does; `None` is its NaN.
 ///
 /// White space around it is ignored and nothing at all is zero; decimal with exponent, `Infinity`
@@ -84,13 +86,6 @@ pub fn plain_unsigned(bytes: &[u8]) -> Option<f64> {
         }
         _ => None,
     }
-}
-
-/// White space as JavaScript's `trim()` and `\s` know it.
-pub fn is_space(c: char) -> bool {
-    matches!(c,
-        '\t'..='\r' | ' ' | '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{2028}'
-        | '\u{2029}' | '\u{202f}' | '\u{205f}' | '\u{3000}' | '\u{feff}')
 }
 
 /// `text.trim()` of JavaScript.

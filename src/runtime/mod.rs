@@ -1,2 +1,7 @@
 //! The machine below the wings.
+
+pub mod clock;
+pub mod log;
+pub mod meter;
+pub mod stop;
 pub mod sys;

@@ -1,0 +1,176 @@
+//! Harvests -> the state of the interval, by indexing columns with ids.
+//!
+//! Also the one place that knows which names live on when nothing is sent: idle zeros, deletion and
+//! the time a gauge has left are the flusher's alone.
+
+use super::Options;
+use crate::metric::cell::{self, Members};
+use crate::metric::harvest::Harvest;
+use crate::metric::registry::{Name, NameId, Registry};
+use crate::metric::sample::Kind;
+
+/// One kind's cells and names, by id.
+#[derive(Debug, Default)]
+pub struct Column<C> {
+    /// `names[id]`; may lag behind `cells` until [`Column::catch_up`].
+    pub names: Vec<Name>,
+    /// `cells[id]`.
+    pub cells: Vec<Option<C>>,
+}
+
+impl<C: Default> Column<C> {
+    /// The cell of a name, which from now on is alive.
+    #[inline]
+    fn alive(&mut self, id: NameId) -> &mut C {
+        if id.index() >= self.cells.len() {
+            self.cells.resize_with(id.index() + 1, || None);
+        }
+        self.cells[id.index()].get_or_insert_default()
+    }
+
+    /// Learns the names given out since it last asked.
+    fn catch_up(&mut self, kind: Kind, registry: &Registry) {
+        registry.catch_up(kind, &mut self.names);
+    }
+
+    /// Living cells with their names, in order of first appearance.
+    pub fn living(&mut self) -> impl Iterator<Item = (&Name, &mut C)> {
+        self.names
+            .iter()
+            .zip(&mut self.cells)
+            .filter_map(|(name, cell)| Some((name, cell.as_mut()?)))
+    }
+}
+
+/// A gauge between flushes.
+#[derive(Debug, Default)]
+pub struct Gauge {
+    /// Its value as of the last flush; nothing before the first.
+    pub value: Option<f64>,
+    /// Writes of the running interval.
+    pub writes: cell::Gauge,
+    /// Flushes it has left to live, when gauges are deleted.
+    pub flushes_left: u32,
+    /// Never deleted.
+    pub kept: bool,
+}
+
+/// Everything the flusher holds between two flushes.
+#[derive(Debug)]
+pub struct State {
+    /// Sums.
+    pub counters: Column<f64>,
+    /// Samples.
+    pub timers: Column<cell::Timer>,
+    /// Values and writes.
+    pub gauges: Column<Gauge>,
+    /// Members.
+    pub sets: Column<Members>,
+    /// Counters that are never deleted.
+    kept_counters: Vec<bool>,
+    exact_samples: usize,
+    gauges_max_ttl: u32,
+}
+
+impl State {
+    /// Nothing seen yet.
+    pub fn new(options: &Options) -> Self {
+        Self {
+            counters: Column::default(),
+            timers: Column::default(),
+            gauges: Column::default(),
+            sets: Column::default(),
+            kept_counters: Vec::new(),
+            exact_samples: options.exact_samples,
+            gauges_max_ttl: options.gauges_max_ttl,
+        }
+    }
+
+    /// Adds to a counter, which brings it to life.
+    pub fn count(&mut self, id: NameId, by: f64) {
+        *self.counters.alive(id) += by;
+    }
+
+    /// Sets a gauge of our own, which is never deleted.
+    pub fn set_kept_gauge(&mut self, id: NameId, value: f64) {
+        let gauge = self.gauges.alive(id);
+        gauge.value = Some(value);
+        gauge.writes.clear();
+        gauge.kept = true;
+    }
+
+    /// Merges one worker's harvest in; the harvest is left empty but for its tally.
+    pub fn absorb(&mut self, harvest: &mut Harvest) {
+        for (id, sum) in harvest.counters.drain(..) {
+            self.count(id, sum);
+        }
+        let mut rest = &harvest.samples[..];
+        for part in harvest.timers.drain(..) {
+            let (samples, others) = rest.split_at(part.samples);
+            rest = others;
+            self.timers.alive(part.id).merge(
+                samples,
+                part.weight,
+                part.histogram,
+                self.exact_samples,
+            );
+        }
+        harvest.samples.clear();
+        for (id, writes) in harvest.gauges.drain(..) {
+            let gauge = self.gauges.alive(id);
+            gauge.writes.merge(&writes);
+            gauge.flushes_left = self.gauges_max_ttl;
+        }
+        for (id, members) in harvest.sets.drain(..) {
+            cell::unite(self.sets.alive(id), members);
+        }
+    }
+
+    /// Learns the names given out since the last flush.
+    pub fn catch_up(&mut self, registry: &Registry) {
+        self.counters.catch_up(Kind::Counter, registry);
+        self.timers.catch_up(Kind::Timer, registry);
+        self.gauges.catch_up(Kind::Gauge, registry);
+        self.sets.catch_up(Kind::Set, registry);
+        // The reference spares whatever has one of its own three names anywhere in it.
+        let spared = |name: &Name| {
+            ["packets_received", "metrics_received", "bad_lines_seen"]
+                .iter()
+                .any(|own| name.contains(own))
+        };
+        let fresh = &self.counters.names[self.kept_counters.len()..];
+        self.kept_counters.extend(fresh.iter().map(spared));
+    }
+
+    /// Begins the next interval: what lives on is zeroed, what does not is forgotten.
+    pub fn reset(&mut self, options: &Options) {
+        for (cell, kept) in self.counters.cells.iter_mut().zip(&self.kept_counters) {
+            if let Some(sum) = cell {
+                *sum = 0.0;
+                if options.delete_counters && !kept {
+                    *cell = None;
+                }
+            }
+        }
+        for cell in &mut self.timers.cells {
+            match cell {
+                Some(_) if options.delete_timers => *cell = None,
+                Some(timer) => timer.clear(),
+                None => {}
+            }
+        }
+        if options.delete_sets {
+            self.sets.cells.iter_mut().for_each(|cell| *cell = None);
+        }
+        if options.delete_gauges {
+            for cell in &mut self.gauges.cells {
+                if let Some(gauge) = cell {
+                    gauge.flushes_left = gauge.flushes_left.saturating_sub(1);
+                    if gauge.flushes_left == 0 && !gauge.kept {
+                        *cell = None;
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,424 @@
+//! A timer's samples -> its statistics: exactly as the reference while they are few, from the
+//! histogram when they are many.
+//!
+//! Formulas, with x ascending, n values, S and Q the running sums of x and x^2, and for a threshold
+//! p the rank k = round(|p| / 100 * n): `upper_p` = x[k-1], `sum_p` = S[k-1], `sum_squares_p` =
+//! Q[k-1]; for p <= 0, `lower_p` = x[n-k] and the sums are those of the k largest. `mean_p` =
+//! `sum_p` / k. `std` is the population's. The sample rate weighs in `count` and `count_ps` only.
+//!
+//! Past the exact limit counts, sums, extremes, mean and std stay exact (to rounding); a percentile
+//! is the middle of its slot, within 0.05 % of the true one, and so are the sums up to it (0.1 % for
+//! squares).
+
+use super::{HistogramRule, Options, Threshold};
+use crate::metric::cell::Timer;
+use crate::metric::histogram::{self, HIGHEST, Histogram};
+use crate::metric::snapshot::Statistic;
+use hdrhistogram::Histogram as Hdr;
+use std::sync::Arc;
+
+/// Fields a percentile has, and their order.
+const PERCENTILE_FIELDS: usize = 5;
+/// Fields of the whole, and their order.
+const WHOLE: [&str; 9] = [
+    "std",
+    "upper",
+    "lower",
+    "count",
+    "count_ps",
+    "sum",
+    "sum_squares",
+    "mean",
+    "median",
+];
+
+/// One lowest-octave slot is this many units of the HDR scratch wide: its grid and ours coincide
+/// when values are scaled so that the lowest octave is the first HDR resolves in 1024 steps.
+const SCALE: f64 = (histogram::SLOTS as f64) / histogram::LOWEST;
+
+/// Computes statistics; holds what is the same for every timer, and scratch memory.
+#[derive(Debug)]
+pub struct Statistics {
+    thresholds: Vec<Threshold>,
+    rules: Vec<HistogramRule>,
+    /// Names of all fields, in order; also in the snapshot.
+    fields: Arc<[String]>,
+    /// Fields that `calculatedTimerMetrics` leaves in.
+    kept: Vec<bool>,
+    /// First field of each histogram rule.
+    rule_fields: Vec<usize>,
+    interval_seconds: f64,
+    sums: Vec<(f64, f64)>,
+    hdr: Option<Box<Hdr<u64>>>,
+}
+
+impl Statistics {
+    /// Lays out the fields.
+    pub fn new(options: &Options) -> Self {
+        let mut thresholds: Vec<Threshold> = Vec::new();
+        for threshold in &options.thresholds {
+            if thresholds
+                .iter()
+                .all(|known| known.label != threshold.label)
+            {
+                thresholds.push(threshold.clone());
+            }
+        }
+        let mut fields = Vec::new();
+        for Threshold { percent, label } in &thresholds {
+            let side = if *percent > 0.0 { "upper" } else { "lower" };
+            for part in ["count", "mean", side, "sum", "sum_squares"] {
+                fields.push(format!("{part}_{label}"));
+            }
+        }
+        fields.extend(WHOLE.map(String::from));
+        let mut rule_fields = Vec::new();
+        for rule in &options.histogram {
+            rule_fields.push(fields.len());
+            fields.extend(
+                rule.bins
+                    .iter()
+                    .map(|bin| format!("histogram.bin_{}", bin.label)),
+            );
+        }
+        let wanted = options
+            .timer_fields
+            .as_deref()
+            .filter(|list| !list.is_empty());
+        let kept = fields
+            .iter()
+            .map(|field| wanted.is_none_or(|list| list.contains(&generic(field))))
+            .collect();
+        Self {
+            thresholds,
+            rules: options.histogram.clone(),
+            fields: fields.into(),
+            kept,
+            rule_fields,
+            interval_seconds: options.interval.as_secs_f64(),
+            sums: Vec::new(),
+            hdr: None,
+        }
+    }
+
+    /// Names of the fields, for the snapshot.
+    pub fn fields(&self) -> Arc<[String]> {
+        self.fields.clone()
+    }
+
+    /// Appends the statistics of one timer to `out`. Sorts its samples.
+    pub fn of(&mut self, name: &str, timer: &mut Timer, out: &mut Vec<Statistic>) {
+        let at_first = out.len();
+        let mut push = |field: usize, value: f64| {
+            out.push(Statistic {
+                field: field as u16,
+                value,
+            });
+        };
+        let whole = self.thresholds.len() * PERCENTILE_FIELDS;
+        if let Some(histogram) = &mut timer.histogram {
+            // Counted in memory by now, but what came last may still be raw.
+            histogram.fold(&timer.samples);
+            timer.samples.clear();
+            self.sketched(histogram, timer.weight, &mut push);
+        } else if timer.samples.is_empty() {
+            push(whole + 4, 0.0);
+            push(whole + 3, 0.0);
+        } else {
+            timer.samples.sort_unstable_by(f64::total_cmp);
+            self.exact(&timer.samples, timer.weight, &mut push);
+        }
+        if let Some(rule) = self
+            .rules
+            .iter()
+            .position(|rule| name.contains(&rule.metric))
+        {
+            self.bins(rule, timer, &mut push);
+        }
+        let kept = &self.kept;
+        let mut from = at_first;
+        for at in at_first..out.len() {
+            if kept[out[at].field as usize] {
+                out[from] = out[at];
+                from += 1;
+            }
+        }
+        out.truncate(from);
+    }
+
+    fn exact(&mut self, x: &[f64], weight: f64, push: &mut impl FnMut(usize, f64)) {
+        let n = x.len();
+        self.sums.clear();
+        let mut running = (0.0, 0.0);
+        for &value in x {
+            running = (value + running.0, value * value + running.1);
+            self.sums.push(running);
+        }
+        let sums = &self.sums;
+        for (index, Threshold { percent, .. }) in self.thresholds.iter().enumerate() {
+            let first = index * PERCENTILE_FIELDS;
+            if n == 1 {
+                for (part, value) in [1.0, x[0], x[0], x[0], x[0] * x[0]].into_iter().enumerate() {
+                    push(first + part, value);
+                }
+                continue;
+            }
+            let Some(k) = rank(*percent, n) else { continue };
+            let from_below = *percent > 0.0;
+            // Where the reference reads past an end of its arrays it gets `undefined`: such a field
+            // is not sent, and what is computed from it is NaN.
+            let boundary = if from_below {
+                x.get(k - 1)
+            } else {
+                n.checked_sub(k).map(|at| &x[at])
+            };
+            let sums = if from_below {
+                sums.get(k - 1).copied()
+            } else {
+                let rest = (n - 1)
+                    .checked_sub(k)
+                    .map_or((f64::NAN, f64::NAN), |at| sums[at]);
+                Some((sums[n - 1].0 - rest.0, sums[n - 1].1 - rest.1))
+            };
+            push(first, k as f64);
+            push(first + 1, sums.map_or(f64::NAN, |(sum, _)| sum / k as f64));
+            if let Some(boundary) = boundary {
+                push(first + 2, *boundary);
+            }
+            if let Some((sum, squares)) = sums {
+                push(first + 3, sum);
+                push(first + 4, squares);
+            }
+        }
+        let (sum, sum_squares) = sums[n - 1];
+        let mean = sum / n as f64;
+        let deviation = x
+            .iter()
+            .fold(0.0, |acc, value| acc + (value - mean) * (value - mean));
+        let middle = n / 2;
+        let median = if n % 2 == 1 {
+            x[middle]
+        } else {
+            (x[middle - 1] + x[middle]) / 2.0
+        };
+        let std = (deviation / n as f64).sqrt();
+        let per_second = weight / self.interval_seconds;
+        let values = [
+            std,
+            x[n - 1],
+            x[0],
+            weight,
+            per_second,
+            sum,
+            sum_squares,
+            mean,
+            median,
+        ];
+        let first = self.thresholds.len() * PERCENTILE_FIELDS;
+        values
+            .into_iter()
+            .enumerate()
+            .for_each(|(part, value)| push(first + part, value));
+    }
+
+    fn sketched(&mut self, histogram: &Histogram, weight: f64, push: &mut impl FnMut(usize, f64)) {
+        let moments = &histogram.moments;
+        let n = moments.count as usize;
+        let total = (moments.sum, moments.sum_squares);
+        let hdr = self.hdr.get_or_insert_with(|| Box::new(scratch()));
+        let ranks = Ranks::new(histogram, hdr);
+        for (index, Threshold { percent, .. }) in self.thresholds.iter().enumerate() {
+            let Some(k) = rank(*percent, n) else { continue };
+            let first = index * PERCENTILE_FIELDS;
+            push(first, k as f64);
+            // Beyond the ends: as in the exact way.
+            if *percent > 0.0 && k > n {
+                push(first + 1, f64::NAN);
+                continue;
+            }
+            let (boundary, (sum, squares)) = if *percent > 0.0 {
+                (
+                    Some(ranks.value(k)),
+                    if k == n { total } else { ranks.sums(k) },
+                )
+            } else if k >= n {
+                ((k == n).then_some(moments.min), (f64::NAN, f64::NAN))
+            } else {
+                let rest = ranks.sums(n - k);
+                (
+                    Some(ranks.value(n - k + 1)),
+                    (total.0 - rest.0, total.1 - rest.1),
+                )
+            };
+            push(first + 1, sum / k as f64);
+            if let Some(boundary) = boundary {
+                push(first + 2, boundary);
+            }
+            push(first + 3, sum);
+            push(first + 4, squares);
+        }
+        let median = if n % 2 == 1 {
+            ranks.value(n / 2 + 1)
+        } else {
+            (ranks.value(n / 2) + ranks.value(n / 2 + 1)) / 2.0
+        };
+        let first = self.thresholds.len() * PERCENTILE_FIELDS;
+        let values = [
+            moments.std(),
+            moments.max,
+            moments.min,
+            weight,
+            weight / self.interval_seconds,
+            moments.sum,
+            moments.sum_squares,
+            moments.sum / n as f64,
+            median,
+        ];
+        values
+            .into_iter()
+            .enumerate()
+            .for_each(|(part, value)| push(first + part, value));
+    }
+
+    fn bins(&self, rule: usize, timer: &Timer, push: &mut impl FnMut(usize, f64)) {
+        let mut below = match &timer.histogram {
+            Some(histogram) => runs(histogram),
+            None if timer.samples.is_empty() => return,
+            None => timer.samples.iter().map(|value| (*value, 1)).collect(),
+        }
+        .into_iter()
+        .peekable();
+        for (index, bin) in self.rules[rule].bins.iter().enumerate() {
+            let mut count = 0;
+            while let Some((_, more)) =
+                below.next_if(|(value, _)| bin.below.is_none_or(|end| *value < end))
+            {
+                count += more;
+            }
+            push(self.rule_fields[rule] + index, count as f64);
+        }
+    }
+}
+
+/// `name_90` and `name_top90` stand for `name_percent` in `calculatedTimerMetrics`; every bin of a
+/// histogram for `histogram`. A fractional percentile (`name_99_9`) loses only its last part, as
+/// in the reference.
+fn generic(field: &str) -> String {
+    if field.starts_with("histogram.") {
+        return "histogram".into();
+    }
+    match field.rsplit_once('_') {
+        Some((stem, last)) => {
+            let digits = last.strip_prefix("top").unwrap_or(last);
+            if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
+                format!("{stem}_percent")
+            } else {
+                field.into()
+            }
+        }
+        None => field.into(),
+    }
+}
+
+/// How many values a threshold takes; `None` when it takes none.
+fn rank(percent: f64, n: usize) -> Option<usize> {
+    let exact = percent.abs() / 100.0 * n as f64;
+    // Math.round: half goes up.
+    let floor = exact.floor();
+    let rounded = if exact - floor >= 0.5 {
+        floor + 1.0
+    } else {
+        floor
+    };
+    (rounded >= 1.0).then_some(rounded as usize)
+}
+
+/// The HDR histogram that every sketched timer is read through, one after the other.
+fn scratch() -> Hdr<u64> {
+    let highest = (HIGHEST * SCALE) as u64 - 1;
+    Hdr::new_with_bounds(1, highest, 3).expect("the bounds are constants within hdrhistogram's")
+}
+
+/// All values of a histogram as ascending runs: a value that stands for each, and how many.
+fn runs(histogram: &Histogram) -> Vec<(f64, u64)> {
+    let (grid, moments) = (&histogram.grid, &histogram.moments);
+    let mut runs = Vec::with_capacity(256);
+    if grid.below > 0 {
+        runs.push((moments.min, grid.below));
+    }
+    if grid.zeros > 0 {
+        runs.push((0.0, grid.zeros));
+    }
+    // Half a slot above its lower bound; a slot is 2^-10 of its octave wide.
+    let half = 1.0 / (2 * histogram::SLOTS) as f64;
+    runs.extend(grid.slots().map(|(low, count)| {
+        let octave = f64::from_bits(low.to_bits() & (0x7ff << 52));
+        ((low + octave * half).clamp(moments.min, moments.max), count)
+    }));
+    if grid.above > 0 {
+        runs.push((moments.max, grid.above));
+    }
+    runs
+}
+
+/// Answers for one sketched timer: the value at a rank, and the sums up to it.
+struct Ranks<'a> {
+    histogram: &'a Histogram,
+    hdr: &'a Hdr<u64>,
+    runs: Vec<(f64, u64)>,
+}
+
+impl<'a> Ranks<'a> {
+    fn new(histogram: &'a Histogram, hdr: &'a mut Hdr<u64>) -> Self {
+        hdr.reset();
+        for (low, count) in histogram.grid.slots() {
+            hdr.record_n((low * SCALE) as u64, count)
+                .expect("the grid lies within the bounds");
+        }
+        Self {
+            histogram,
+            hdr,
+            runs: runs(histogram),
+        }
+    }
+
+    /// The value of rank `k`, from 1.
+    fn value(&self, k: usize) -> f64 {
+        let (grid, moments) = (&self.histogram.grid, &self.histogram.moments);
+        let k = k as u64;
+        if k <= grid.below {
+            return moments.min;
+        }
+        if k <= grid.below + grid.zeros {
+            return 0.0;
+        }
+        let within = k - grid.below - grid.zeros;
+        if within > self.hdr.len() {
+            return moments.max;
+        }
+        // Half a rank early, so that rounding cannot push the quotient past the rank.
+        let quantile = (within as f64 - 0.5) / self.hdr.len() as f64;
+        let unit = self.hdr.value_at_quantile(quantile);
+        let low = self.hdr.lowest_equivalent(unit) as f64;
+        let next = self.hdr.next_non_equivalent(unit) as f64;
+        ((low + next) / 2.0 / SCALE).clamp(moments.min, moments.max)
+    }
+
+    /// Sum and sum of squares of the `k` smallest values.
+    fn sums(&self, k: usize) -> (f64, f64) {
+        let mut left = k as u64;
+        let mut sums = (0.0, 0.0);
+        for &(value, count) in &self.runs {
+            let taken = count.min(left) as f64;
+            sums = (sums.0 + value * taken, sums.1 + value * value * taken);
+            left = left.saturating_sub(count);
+            if left == 0 {
+                break;
+            }
+        }
+        sums
+    }
+}
+
+#[cfg(test)]
+mod tests;

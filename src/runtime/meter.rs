@@ -1,0 +1,216 @@
+//! What the daemon counts about itself: every datagram, every value, every loss.
+//!
+//! Writers only add. A worker keeps its accounts in its own table and hands them over with each
+//! harvest; threads off the sample path add to [`Outside`]. The flusher reads, takes the difference,
+//! and publishes both under `statsd_fast.` beside, never among, the user's metrics.
+
+use crate::metric::harvest::Tally;
+use crate::metric::sample::{Kind, Reject};
+use crate::metric::snapshot::SelfMetric;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A row of the table of self-metrics; README shows the same table.
+#[derive(Debug, Clone, Copy)]
+pub struct Meter {
+    /// Name below `statsd_fast.`.
+    pub name: &'static str,
+    /// What it counts, over a flush interval.
+    pub help: &'static str,
+    /// Whether anything but zero means that something was lost.
+    pub loss: bool,
+    read: fn(&Tally, &Outside) -> u64,
+}
+
+/// A count that any thread may add to and the flusher takes.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// Adds.
+    pub fn add(&self, by: u64) {
+        // Relaxed: it only counts, nothing is published through it.
+        self.0.fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// What was added since the last take.
+    pub fn take(&self) -> u64 {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// Counts from beyond the sample path.
+#[derive(Debug, Default)]
+pub struct Outside {
+    /// Flushes a backend took to its end.
+    pub flushes_delivered: Count,
+    /// Flushes a backend could not deliver, or had no room to queue.
+    pub flushes_dropped: Count,
+    /// Workers that had not answered when a flush went out.
+    pub workers_late: Count,
+    /// Samples of timers past the exact limit that lie outside the histogram's bounds.
+    pub timer_samples_outside: Count,
+}
+
+const fn meter(
+    name: &'static str,
+    loss: bool,
+    help: &'static str,
+    read: fn(&Tally, &Outside) -> u64,
+) -> Meter {
+    Meter {
+        name,
+        help,
+        loss,
+        read,
+    }
+}
+
+/// Every self-metric, in the order they are sent.
+pub const METERS: &[Meter] = &[
+    meter(
+        "packets",
+        false,
+        "datagrams received, empty and cut ones included",
+        |t, _| t.packets,
+    ),
+    meter("bytes", false, "bytes in them", |t, _| t.bytes),
+    meter("lines", false, "lines that are not empty", |t, _| t.lines),
+    meter("samples.counters", false, "counter values taken", |t, _| {
+        t.recorded[Kind::Counter as usize]
+    }),
+    meter("samples.timers", false, "timer values taken", |t, _| {
+        t.recorded[Kind::Timer as usize]
+    }),
+    meter("samples.gauges", false, "gauge values taken", |t, _| {
+        t.recorded[Kind::Gauge as usize]
+    }),
+    meter("samples.sets", false, "set members taken", |t, _| {
+        t.recorded[Kind::Set as usize]
+    }),
+    meter(
+        "rejected.no_type",
+        true,
+        "values without a type field",
+        |t, _| t.rejected[Reject::NoType as usize],
+    ),
+    meter(
+        "rejected.bad_rate",
+        true,
+        "values with a sample rate that is none",
+        |t, _| t.rejected[Reject::BadRate as usize],
+    ),
+    meter(
+        "rejected.empty_value",
+        true,
+        "values that are empty",
+        |t, _| t.rejected[Reject::EmptyValue as usize],
+    ),
+    meter(
+        "rejected.not_a_number",
+        true,
+        "values that are not a number",
+        |t, _| t.rejected[Reject::NotANumber as usize],
+    ),
+    meter(
+        "rejected.negative_timer",
+        true,
+        "timers below zero",
+        |t, _| t.rejected[Reject::NegativeTimer as usize],
+    ),
+    meter(
+        "truncated",
+        true,
+        "datagrams longer than `maxDatagram`; the last, incomplete line is not used",
+        |t, _| t.truncated,
+    ),
+    meter(
+        "kernel_drops",
+        true,
+        "datagrams the kernel dropped because a receive buffer was full",
+        |t, _| t.kernel_drops,
+    ),
+    meter(
+        "receive_errors",
+        true,
+        "receive calls that failed",
+        |t, _| t.receive_errors,
+    ),
+    meter(
+        "workers_late",
+        false,
+        "workers whose values will come with the next flush",
+        |_, o| o.workers_late.take(),
+    ),
+    meter(
+        "timer_samples_outside",
+        false,
+        "samples of timers past `exactSamples` outside 2^-16 .. 2^36, zero excepted; they count as the smallest or largest value",
+        |_, o| o.timer_samples_outside.take(),
+    ),
+    meter(
+        "flushes_delivered",
+        false,
+        "flushes backends delivered since the last flush",
+        |_, o| o.flushes_delivered.take(),
+    ),
+    meter(
+        "flushes_dropped",
+        true,
+        "flushes backends could not deliver since the last flush",
+        |_, o| o.flushes_dropped.take(),
+    ),
+];
+
+/// Reads every meter for one flush.
+pub fn readings(tally: &Tally, outside: &Outside) -> Vec<SelfMetric> {
+    let read = |meter: &Meter| SelfMetric {
+        name: meter.name,
+        value: (meter.read)(tally, outside) as f64,
+    };
+    METERS.iter().map(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_and_kind_has_its_meter_and_is_read() {
+        let mut tally = Tally {
+            packets: 1,
+            bytes: 2,
+            truncated: 3,
+            lines: 4,
+            ..Tally::default()
+        };
+        tally.recorded = [5, 6, 7, 8];
+        tally.rejected = [9, 10, 11, 12, 13];
+        tally.kernel_drops = 14;
+        tally.receive_errors = 15;
+        let outside = Outside::default();
+        outside.workers_late.add(16);
+        outside.timer_samples_outside.add(17);
+        outside.flushes_delivered.add(18);
+        outside.flushes_dropped.add(19);
+        let mut values: Vec<_> = readings(&tally, &outside)
+            .iter()
+            .map(|m| m.value as u64)
+            .collect();
+        values.sort_unstable();
+        assert_eq!(values, (1..=19).collect::<Vec<_>>());
+        for reason in Reject::ALL {
+            let name = format!("rejected.{}", reason.name().replace('-', "_"));
+            assert!(
+                METERS.iter().any(|meter| meter.name == name && meter.loss),
+                "{name}"
+            );
+        }
+        assert_eq!(
+            readings(&Tally::default(), &outside)
+                .iter()
+                .map(|m| m.value)
+                .sum::<f64>(),
+            0.0
+        );
+    }
+}

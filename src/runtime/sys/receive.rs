@@ -1,0 +1,143 @@
+//! recvmmsg(2): many datagrams in one call.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// What the kernel says of one datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    /// Bytes written to its slot.
+    pub len: usize,
+    /// There was more than the slot holds; the rest is gone (`MSG_TRUNC`).
+    pub truncated: bool,
+}
+
+/// The kernel's view of the slots, kept between calls so that a call only rewrites what changes.
+#[derive(Debug)]
+pub struct Headers {
+    messages: Vec<libc::mmsghdr>,
+    vectors: Vec<libc::iovec>,
+}
+
+// SAFETY: the pointers inside are written anew from the caller's memory at the start of each
+// `receive` and are not followed outside of it, so they may travel between threads.
+unsafe impl Send for Headers {}
+
+impl Headers {
+    /// Headers for `slots` datagrams.
+    pub fn new(slots: usize) -> Self {
+        // SAFETY: mmsghdr and iovec are plain C structs of integers and pointers; all zero is a
+        // valid value of both (null pointers, no control data, no address wanted).
+        let (message, vector) = unsafe { std::mem::zeroed::<(libc::mmsghdr, libc::iovec)>() };
+        Self {
+            messages: vec![message; slots],
+            vectors: vec![vector; slots],
+        }
+    }
+
+    /// Takes what is queued, without waiting, into slots of `room` bytes that begin every `stride`
+    /// bytes of `memory`. Returns how many came; [`Headers::received`] tells of each.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is queued; otherwise what recvmmsg(2) says of the socket.
+    ///
+    /// # Panics
+    /// When the slots do not fit into `memory`.
+    pub fn receive(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        memory: &mut [u8],
+        stride: usize,
+        room: usize,
+    ) -> io::Result<usize> {
+        let slots = self.messages.len();
+        assert!(room <= stride);
+        assert!(stride * slots <= memory.len());
+        for (slot, (message, vector)) in memory
+            .chunks_exact_mut(stride)
+            .zip(self.messages.iter_mut().zip(&mut self.vectors))
+        {
+            vector.iov_base = slot.as_mut_ptr().cast();
+            vector.iov_len = room;
+            message.msg_hdr.msg_iov = vector;
+            message.msg_hdr.msg_iovlen = 1;
+        }
+        let count = super::uninterrupted(|| {
+            // SAFETY: `messages` is an array of `slots` headers; each points to one iovec, which
+            // points to `room` writable bytes of its own slot of `memory`, borrowed mutably for the
+            // whole call; name and control pointers are null with length zero. The timeout may be null.
+            unsafe {
+                libc::recvmmsg(
+                    socket.as_raw_fd(),
+                    self.messages.as_mut_ptr(),
+                    slots as libc::c_uint,
+                    libc::MSG_DONTWAIT,
+                    std::ptr::null_mut(),
+                )
+            }
+        })?;
+        Ok(count as usize)
+    }
+
+    /// What came into the first `count` slots at the last call.
+    pub fn received(&self, count: usize) -> impl Iterator<Item = Received> {
+        self.messages[..count].iter().map(|message| Received {
+            len: message.msg_len as usize,
+            truncated: message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_short_batch_reports_only_itself_and_a_cut_one_says_so() {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        let sender = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        let to = socket.local_addr().expect("address");
+        let mut headers = Headers::new(4);
+        let mut memory = vec![0; 4 * 16];
+        let mut receive = |expected: usize| {
+            // Loopback delivers before send returns.
+            let count = headers
+                .receive(socket.as_fd(), &mut memory, 16, 8)
+                .expect("receive");
+            assert_eq!(count, expected);
+            headers.received(count).collect::<Vec<_>>()
+        };
+        for payload in ["a", "bb", "123456789"] {
+            sender.send_to(payload.as_bytes(), to).expect("send");
+        }
+        let whole = |len| Received {
+            len,
+            truncated: false,
+        };
+        assert_eq!(
+            receive(3),
+            [
+                whole(1),
+                whole(2),
+                Received {
+                    len: 8,
+                    truncated: true
+                }
+            ]
+        );
+        sender.send_to(b"", to).expect("send");
+        assert_eq!(receive(1), [whole(0)]);
+        assert_eq!(
+            (memory[0], &memory[16..18], &memory[32..40]),
+            (b'a', &b"bb"[..], &b"12345678"[..])
+        );
+        let mut headers = Headers::new(4);
+        let error = headers
+            .receive(socket.as_fd(), &mut memory, 16, 8)
+            .expect_err("empty");
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    }
+}

@@ -1,0 +1,93 @@
+//! Socket options that have no typed home elsewhere.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// What the kernel accounts for a socket (`SO_MEMINFO`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Memory {
+    /// Bytes of the receive buffer in use.
+    pub queued: u32,
+    /// Size of the receive buffer as the kernel counts, which is twice what was asked for.
+    pub receive_buffer: u32,
+    /// Datagrams dropped since the socket was made, because the buffer was full.
+    pub drops: u32,
+}
+
+/// Reads the kernel's accounts of a socket: fill of the receive buffer and drops, at once and exact,
+/// where the control message `SO_RXQ_OVFL` would tell only with the next datagram.
+///
+/// # Errors
+/// What getsockopt(2) says; kernels before 4.12 do not know the option.
+pub fn memory(socket: BorrowedFd<'_>) -> io::Result<Memory> {
+    let mut values = [0u32; 9];
+    let mut size = size_of_val(&values) as libc::socklen_t;
+    // SAFETY: `values` and `size` live across the call, `size` is the length of `values` in bytes,
+    // and the kernel writes at most that many.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            values.as_mut_ptr().cast(),
+            &mut size,
+        )
+    };
+    super::check(result)?;
+    // Order of the kernel's SK_MEMINFO_*: rmem_alloc, rcvbuf, .., drops last.
+    Ok(Memory {
+        queued: values[0],
+        receive_buffer: values[1],
+        drops: values[8],
+    })
+}
+
+/// Asks for a receive buffer beyond `net.core.rmem_max`, which takes CAP_NET_ADMIN.
+///
+/// # Errors
+/// `PermissionDenied` without that capability.
+pub fn force_receive_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
+    let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    // SAFETY: the option takes a c_int; `bytes` is one, lives across the call and its size is given.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVBUFFORCE,
+            (&raw const bytes).cast(),
+            size_of_val(&bytes) as libc::socklen_t,
+        )
+    };
+    super::check(result).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn drops_are_counted_to_the_datagram() {
+        let socket = socket2::Socket::from(UdpSocket::bind("127.0.0.1:0").expect("bind"));
+        socket.set_recv_buffer_size(4096).expect("buffer");
+        let socket = UdpSocket::from(socket);
+        let sender = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        for _ in 0..100 {
+            sender
+                .send_to(b"a:1|c", socket.local_addr().expect("address"))
+                .expect("send");
+        }
+        let accounts = memory(socket.as_fd()).expect("SO_MEMINFO");
+        socket.set_nonblocking(true).expect("nonblocking");
+        let mut taken = 0;
+        while socket.recv(&mut [0; 16]).is_ok() {
+            taken += 1;
+        }
+        assert!(accounts.queued > 0);
+        assert!(taken < 100);
+        assert_eq!(accounts.drops, 100 - taken);
+        assert_eq!(memory(socket.as_fd()).expect("SO_MEMINFO").queued, 0);
+    }
+}
