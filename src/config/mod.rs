@@ -1,6 +1,19 @@
 //! Configuration: what was written -> what the wings need.
+//!
+//! `javascript` reads the text, `settings` says which keys there are, `check` gives values their types,
+//! `build` fills the options. Everything wrong in a file is reported at once, each with its place.
+
+mod build;
+mod check;
+mod coerce;
+mod javascript;
+mod nesting;
+pub mod settings;
 
 use crate::{deliver, flush, ingest};
+use std::fmt;
+use std::io::Read;
+use std::path::Path;
 use std::time::Duration;
 
 /// Everything the server is built from. No wing knows this type: each gets its own options.
@@ -22,4 +35,341 @@ pub struct Config {
     pub stop_deadline: Duration,
     /// Log more (`debug`).
     pub debug: bool,
+}
+
+const STOP_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Longest file read, in bytes; a longer one is no configuration but a mistaken path.
+const FILE_BYTES_MAX: usize = 1 << 20;
+
+impl Config {
+    /// What runs when no file is given: UDP on port 8125 of all addresses, shown on the console every 10 s.
+    pub fn without_file() -> Self {
+        Self {
+            threads: None,
+            pin: true,
+            udp: vec![ingest::source::udp::Options::default()],
+            ingest: ingest::Options::default(),
+            flush: flush::Options::default(),
+            backends: vec![deliver::Backend::Console(
+                deliver::console::Options::default(),
+            )],
+            stop_deadline: STOP_DEADLINE,
+            debug: false,
+        }
+    }
+}
+
+/// A configuration that can run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// What the wings need.
+    pub config: Config,
+    /// What is odd in the file, in the order of its lines.
+    pub warnings: Vec<Finding>,
+}
+
+/// A place in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Line, from 1.
+    pub line: u32,
+    /// Character in the line, from 1.
+    pub column: u32,
+}
+
+/// Something wrong or odd in a file. Displayed as one line, with the hint in brackets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The file, as the user named it.
+    pub origin: String,
+    /// Where in it; `None` when it is about something that is not there.
+    pub place: Option<Place>,
+    /// The key it is about, dotted; may be empty.
+    pub key: String,
+    /// What it is.
+    pub message: String,
+    /// What to do; may be empty.
+    pub hint: String,
+}
+
+impl Finding {
+    fn write_line(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.origin)?;
+        // `file:line:column:` is what editors jump to.
+        if let Some(Place { line, column }) = self.place {
+            write!(f, ":{line}:{column}")?;
+        }
+        f.write_str(": ")?;
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_line(f)?;
+        if self.hint.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " ({})", self.hint)
+        }
+    }
+}
+
+/// A file that cannot be used, and all reasons why. Displayed as two lines a reason: place and hint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    /// What is wrong, in the order of the lines; never empty.
+    pub problems: Vec<Finding>,
+    /// What is merely odd.
+    pub warnings: Vec<Finding>,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, problem) in self.problems.iter().enumerate() {
+            if at > 0 {
+                f.write_str("\n")?;
+            }
+            problem.write_line(f)?;
+            if !problem.hint.is_empty() {
+                write!(f, "\n  hint: {}", problem.hint)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl Error {
+    fn whole_file(origin: &str, message: impl Into<String>) -> Self {
+        Self::at(origin, None, message, "")
+    }
+
+    fn at(origin: &str, place: Option<Place>, message: impl Into<String>, hint: &str) -> Self {
+        let (key, message, hint) = (String::new(), message.into(), hint.into());
+        Self {
+            problems: vec![Finding {
+                origin: origin.into(),
+                place,
+                key,
+                message,
+                hint,
+            }],
+            warnings: Vec::new(),
+        }
+    }
+}
+
+/// Reads and checks a file.
+///
+/// # Errors
+/// The file cannot be read, or everything that is wrong in it.
+pub fn load(path: &Path) -> Result<Loaded, Error> {
+    let origin = path.display().to_string();
+    let bytes = read(path).map_err(|message| Error::whole_file(&origin, message))?;
+    parse(decode(&bytes, &origin)?, &origin)
+}
+
+/// Checks a text; `origin` is what messages call it.
+///
+/// # Errors
+/// Everything that is wrong in it, or the first syntax error.
+pub fn parse(text: &str, origin: &str) -> Result<Loaded, Error> {
+    let finding = |fault: javascript::Fault| Finding {
+        origin: origin.into(),
+        place: Some(fault.place),
+        key: String::new(),
+        message: fault.message,
+        hint: fault.hint,
+    };
+    let tree = javascript::parse(text).map_err(|faults| Error {
+        problems: faults.into_iter().map(finding).collect(),
+        warnings: Vec::new(),
+    })?;
+    let warnings = tree.warnings.into_iter().map(finding).collect();
+    let mut checker = check::Checker {
+        origin,
+        problems: Vec::new(),
+        warnings,
+    };
+    let values = checker.file(&tree.root);
+    let config = build::config(&values, &mut checker);
+
+    let check::Checker {
+        mut problems,
+        mut warnings,
+        ..
+    } = checker;
+    // What has no place is about the file as a whole and comes last.
+    let by_place = |finding: &Finding| (finding.place.is_none(), finding.place);
+    problems.sort_by_key(by_place);
+    warnings.sort_by_key(by_place);
+    if problems.is_empty() {
+        Ok(Loaded { config, warnings })
+    } else {
+        Err(Error { problems, warnings })
+    }
+}
+
+/// The bytes of a file, or in one line why there are none.
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    if path.is_dir() {
+        return Err("cannot be read: it is a directory; name a file in it".into());
+    }
+    let cannot = |error: std::io::Error| {
+        let way_out = match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                "check the path, or start without a file for the defaults"
+            }
+            std::io::ErrorKind::PermissionDenied => {
+                "give this user the right to read it, e.g. with chmod a+r"
+            }
+            _ => "check the path",
+        };
+        format!("cannot be read: {error}; {way_out}")
+    };
+    let file = std::fs::File::open(path).map_err(cannot)?;
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(cannot)?;
+    if bytes.len() > FILE_BYTES_MAX {
+        return Err(format!(
+            "is longer than {FILE_BYTES_MAX} bytes and hardly a configuration; check the path"
+        ));
+    }
+    Ok(bytes)
+}
+
+fn decode<'b>(bytes: &'b [u8], origin: &str) -> Result<&'b str, Error> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+            return Error::whole_file(
+                origin,
+                "is UTF-16; save it as UTF-8, e.g. with iconv -f UTF-16 -t UTF-8",
+            );
+        }
+        let (good, rest) = bytes.split_at(error.valid_up_to());
+        let good = String::from_utf8_lossy(good);
+        let last_line = good.rsplit('\n').next().unwrap_or_default();
+        let line = good.bytes().filter(|&byte| byte == b'\n').count() as u32 + 1;
+        let column = last_line.trim_start_matches('\u{feff}').chars().count() as u32 + 1;
+        let message = format!("the byte 0x{:02x} is not UTF-8", rest[0]);
+        let hint = "save the file as UTF-8; if it is Latin-1, with iconv -f LATIN1 -t UTF-8";
+        Error::at(origin, Some(Place { line, column }), message, hint)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn survives(bytes: &[u8]) {
+        if let Ok(text) = decode(bytes, "any")
+            && let Err(error) = parse(text, "any")
+        {
+            assert!(!error.problems.is_empty());
+            assert!(!error.to_string().is_empty());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_a_result_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            survives(&bytes);
+        }
+
+        #[test]
+        fn any_pieces_of_a_configuration_give_a_result_or_an_error(
+            pieces in proptest::collection::vec(
+                prop_oneof![
+                    proptest::sample::select(settings::SETTINGS.iter().map(|s| s.name).collect::<Vec<_>>()),
+                    proptest::sample::select(vec![
+                        "{", "}", "[", "]", "(", ")", ":", ",", ";", "'", "\"", "`", "${", "/", "//", "/*", "*/", "\n", "\r",
+                        "\\", "-", "+", "=", "=>", "...", "?", "null", "NaN", "1", "0x", "1e999", "'inf'", "metric", "bins",
+                        "if", "else", "async", "function", "class", "new", "module.exports", "\u{feff}", "ü", "\u{2028}",
+                    ]),
+                ],
+                0..60,
+            )
+        ) {
+            survives(pieces.concat().as_bytes());
+            survives(format!("{{{}}}", pieces.join(" ")).as_bytes());
+        }
+
+        #[test]
+        fn any_value_of_any_setting_gives_a_result_or_an_error(
+            at in 0..settings::SETTINGS.len(),
+            value in "(null|true|[-+]?[0-9.]{1,8}|1e30[0-9]|'.{0,6}'|\\[\\]|\\[\\{\\}\\]|\\[[0-9,]{1,6}\\]|\\{\\}|\\{a: 1\\}|-?Infinity|NaN)",
+        ) {
+            let name = settings::SETTINGS[at].name;
+            let text = match name.split_once('.') {
+                Some((group, key)) => format!("{{{group}: {{{key}: {value}}}}}"),
+                None => format!("{{{name}: {value}}}"),
+            };
+            survives(text.as_bytes());
+        }
+    }
+
+    #[test]
+    fn every_default_of_the_table_is_the_default_of_the_wings() {
+        let Loaded { config: bare, .. } = parse("{}", "bare").expect("the defaults");
+        for setting in settings::SETTINGS {
+            let default = setting.default;
+            let text = match setting.name.split_once('.') {
+                Some((group, key)) => format!("{{{group}: {{{key}: {default}}}}}"),
+                None => format!("{{{}: {default}}}", setting.name),
+            };
+            let Loaded { config, warnings } =
+                parse(&text, setting.name).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(config, bare, "{}", setting.name);
+            let expected = match setting.effect {
+                _ if default == "undefined" => None,
+                settings::Effect::Now => None,
+                settings::Effect::Later => Some("has no effect yet"),
+                settings::Effect::Never => Some("has no effect, in StatsD neither"),
+            };
+            // The one without a place is that graphiteHost is missing.
+            let placed: Vec<_> = warnings
+                .iter()
+                .filter(|w| w.place.is_some())
+                .map(|w| w.message.as_str())
+                .collect();
+            assert_eq!(
+                placed,
+                expected.into_iter().collect::<Vec<_>>(),
+                "{}",
+                setting.name
+            );
+        }
+    }
+
+    #[test]
+    fn without_a_file_only_the_backend_differs() {
+        let Loaded { config, .. } = parse("{backends: ['console']}", "console").expect("a console");
+        assert_eq!(config, Config::without_file());
+        assert_eq!(config.udp[0].port, 8125);
+        assert_eq!(config.udp[0].address, None);
+        assert_eq!(config.flush.interval, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn text_that_is_not_utf_8_is_named_with_its_place() {
+        let error = decode(b"{\n  a: 'caf\xe9'}", "cfg").expect_err("Latin-1");
+        assert_eq!(
+            error.to_string(),
+            "cfg:2:10: the byte 0xe9 is not UTF-8\n  hint: save the file as UTF-8; if it is Latin-1, with iconv -f LATIN1 -t UTF-8"
+        );
+        let error = decode(b"\xff\xfe{\0}\0", "cfg").expect_err("UTF-16");
+        assert_eq!(
+            error.to_string(),
+            "cfg: is UTF-16; save it as UTF-8, e.g. with iconv -f UTF-16 -t UTF-8"
+        );
+    }
 }

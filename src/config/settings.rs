@@ -1,0 +1,336 @@
+//! Every key a configuration file may have: one row a key.
+
+use std::fmt;
+
+/// One key of the configuration file.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// The key; `group.key` stands inside the object `group`.
+    pub name: &'static str,
+    /// What its value may be.
+    pub kind: Kind,
+    /// The default as one would write it; `undefined` where leaving it out means something of its own.
+    pub default: &'static str,
+    /// What it is for, in a sentence.
+    pub help: &'static str,
+    /// A running server can take over a new value of it.
+    pub reload: bool,
+    /// Whether this version does what it says.
+    pub effect: Effect,
+}
+
+/// Whether a setting does anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// It works.
+    Now,
+    /// Known and checked, but this version does nothing with it; using it is a warning.
+    Later,
+    /// StatsD itself does nothing with it; using it is a warning.
+    Never,
+}
+
+/// What values a setting takes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    /// Anything at all; not looked into.
+    Any,
+    /// A list of backend names.
+    Backends,
+    /// One of these texts; falsy is the default.
+    Choice(&'static [&'static str]),
+    /// Exactly `true` or `false`.
+    Exact,
+    /// Anything: it counts as JavaScript's truth of it.
+    Flag,
+    /// Histogram rules.
+    Histogram,
+    /// A list of anything; falsy is none.
+    List,
+    /// The three-way `graphite.legacyNamespace`.
+    Namespace,
+    /// A number within limits; a numeric text counts as one.
+    Number(Range),
+    /// A piece of a metric name; only `undefined` is the default.
+    Part,
+    /// Percentiles.
+    Percentiles,
+    /// One server module.
+    Server,
+    /// Several listeners.
+    Servers,
+    /// Anything: its JavaScript text counts; only `undefined` is the default.
+    Spelled,
+    /// A text; falsy is the default.
+    Text,
+    /// Names of timer fields.
+    TimerFields,
+    /// Flushes a gauge lives; what is no whole number above 1 is 1.
+    Ttl,
+}
+
+/// The limits of a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    /// What is counted, e.g. `number of milliseconds`.
+    pub what: &'static str,
+    /// The least value.
+    pub min: u64,
+    /// The greatest value.
+    pub max: u64,
+    /// Fractions are rounded; without, they are an error.
+    pub rounded: bool,
+    /// Zero and other falsy values mean the default, as in the reference.
+    pub falsy_is_default: bool,
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a {} from {} to {}", self.what, self.min, self.max)
+    }
+}
+
+const fn number(what: &'static str, min: u64, max: u64) -> Range {
+    Range {
+        what,
+        min,
+        max,
+        rounded: false,
+        falsy_is_default: false,
+    }
+}
+
+/// A port of the reference: a number 0 is the default, only the text "0" lets the kernel choose.
+const fn port(min: u64) -> Kind {
+    Kind::Number(Range {
+        falsy_is_default: true,
+        ..number("port", min, 65_535)
+    })
+}
+
+const fn milliseconds(min: u64, max: u64, falsy_is_default: bool) -> Kind {
+    Kind::Number(Range {
+        rounded: true,
+        falsy_is_default,
+        ..number("number of milliseconds", min, max)
+    })
+}
+
+const DAY_MS: u64 = 86_400_000;
+
+/// Keys that stay as they are until a restart, unless `reloaded()` says otherwise.
+const fn row(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Setting {
+    Setting {
+        name,
+        kind,
+        default,
+        help,
+        reload: false,
+        effect: Effect::Now,
+    }
+}
+
+impl Setting {
+    const fn reloaded(self) -> Self {
+        Self {
+            reload: true,
+            ..self
+        }
+    }
+
+    const fn later(self) -> Self {
+        Self {
+            effect: Effect::Later,
+            ..self
+        }
+    }
+
+    const fn never(self) -> Self {
+        Self {
+            effect: Effect::Never,
+            ..self
+        }
+    }
+}
+
+/// All keys, by subject.
+#[rustfmt::skip]
+pub const SETTINGS: &[Setting] = &[
+    row("port", port(0), "8125", "Port to listen on; the text \"0\" lets the kernel choose one."),
+    row("address", Kind::Text, "undefined", "Address to listen on; without it, all."),
+    row("address_ipv6", Kind::Flag, "false", "Listen on an IPv6 socket; without an address it takes IPv4 too."),
+    row("server", Kind::Server, "\"./servers/udp\"", "What to listen for: ./servers/udp or ./servers/tcp."),
+    row("servers", Kind::Servers, "undefined", "Several listeners, each { server, address, address_ipv6, port }; replaces the keys above."),
+    row("socket", Kind::Text, "undefined", "Path of a unix socket for ./servers/tcp.").later(),
+    row("socket_mod", Kind::Any, "undefined", "File mode of that socket.").later(),
+    row("mgmt_port", port(0), "8126", "Port of the admin interface.").later(),
+    row("mgmt_address", Kind::Text, "undefined", "Address of the admin interface.").later(),
+
+    row("flushInterval", milliseconds(10, DAY_MS, true), "10000", "Milliseconds between flushes."),
+    row("percentThreshold", Kind::Percentiles, "[90]", "Percentiles of timers, one or a list; a negative one counts from above."),
+    row("calculatedTimerMetrics", Kind::TimerFields, "undefined", "Timer fields to send, e.g. [\"count\", \"upper_percent\"]; without it, all.").reloaded(),
+    row("histogram", Kind::Histogram, "undefined", "Histogram rules, each { metric: \"part of a name\", bins: [10, 100, \"inf\"] }; the first match counts.").reloaded(),
+    row("deleteIdleStats", Kind::Flag, "false", "Default of the four below.").reloaded(),
+    row("deleteCounters", Kind::Flag, "undefined", "Forget counters nobody sent in an interval, in place of sending 0.").reloaded(),
+    row("deleteTimers", Kind::Flag, "undefined", "The same for timers.").reloaded(),
+    row("deleteSets", Kind::Flag, "undefined", "The same for sets.").reloaded(),
+    row("deleteGauges", Kind::Flag, "undefined", "Forget gauges nobody sent for gaugesMaxTTL flushes.").reloaded(),
+    row("gaugesMaxTTL", Kind::Ttl, "1", "Flushes a gauge lives when gauges are deleted.").reloaded(),
+    row("prefixStats", Kind::Spelled, "\"statsd\"", "Namespace of the server's own metrics.").reloaded(),
+    row("keyNameSanitize", Kind::Flag, "true", "Clean names: blanks to _, / to -, everything but a-z A-Z 0-9 _ - . ; = removed.").reloaded(),
+    row("keyFlush.interval", milliseconds(0, DAY_MS, true), "0", "Milliseconds between reports of the busiest names; 0 is never.").later(),
+    row("keyFlush.percent", Kind::Number(Range { falsy_is_default: true, rounded: true, ..number("percentage", 0, 100) }), "100", "How many of the names to report.").later(),
+    row("keyFlush.log", Kind::Text, "undefined", "File to append the reports to; without it, standard output.").later(),
+
+    row("backends", Kind::Backends, "[\"./backends/graphite\"]", "Where to send: ./backends/graphite and ./backends/console."),
+    row("flush_counts", Kind::Flag, "true", "Graphite: send the count of a counter beside its rate."),
+    row("graphiteHost", Kind::Text, "undefined", "Graphite: host of carbon; without it nothing is sent."),
+    row("graphitePort", port(1), "2003", "Graphite: port of carbon for the text protocol."),
+    row("graphitePicklePort", port(1), "2004", "Graphite: port of carbon for the pickle protocol.").later(),
+    row("graphiteProtocol", Kind::Choice(&["text"]), "\"text\"", "Graphite: protocol of carbon."),
+    row("graphite.legacyNamespace", Kind::Namespace, "true", "Graphite: true for stats.NAME and stats_counts.NAME, false for the prefixes below."),
+    row("graphite.globalPrefix", Kind::Part, "\"stats\"", "Graphite: first part of every name."),
+    row("graphite.prefixCounter", Kind::Part, "\"counters\"", "Graphite: second part of the names of counters."),
+    row("graphite.prefixTimer", Kind::Part, "\"timers\"", "Graphite: second part of the names of timers."),
+    row("graphite.prefixGauge", Kind::Part, "\"gauges\"", "Graphite: second part of the names of gauges."),
+    row("graphite.prefixSet", Kind::Part, "\"sets\"", "Graphite: second part of the names of sets."),
+    row("graphite.globalSuffix", Kind::Spelled, "undefined", "Graphite: last part of every name."),
+    row("console.prettyprint", Kind::Flag, "false", "Console: colours, and nested objects in full.").later(),
+    row("librato", Kind::Any, "undefined", "Settings of the Librato backend.").later(),
+    row("repeater", Kind::List, "[]", "Where the repeater sends every packet, each { host, port }.").later(),
+    row("repeaterProtocol", Kind::Text, "\"udp4\"", "How the repeater sends: udp4, udp6 or tcp.").later(),
+
+    row("threads", Kind::Number(number("whole number", 1, 1024)), "undefined", "Workers for each listener; without it, one for each core."),
+    row("pinThreads", Kind::Exact, "true", "Keep each worker on a core of its own."),
+    row("dialect", Kind::Choice(&["statsd", "auto"]), "\"statsd\"", "Protocol: statsd, or auto for statsd with the DogStatsD additions."),
+    row("exactSamples", Kind::Number(number("whole number", 1, 1_000_000)), "1024", "Samples of a timer kept exactly in an interval; above, percentiles are within 0.1 %."),
+    // The kernel doubles what is asked for, and counts in an int.
+    row("receiveBuffer", Kind::Number(number("number of bytes", 4096, (i32::MAX / 2) as u64)), "16777216", "Receive buffer of each worker's socket."),
+    row("maxDatagram", Kind::Number(number("number of bytes", 512, 65_535)), "65535", "Longest datagram taken whole."),
+    row("stopDeadline", milliseconds(1, 3_600_000, false), "5000", "Milliseconds that stopping may take."),
+
+    row("debug", Kind::Flag, "false", "Log more."),
+    row("dumpMessages", Kind::Flag, "false", "Log every line received.").later(),
+    row("log.backend", Kind::Choice(&["stdout", "syslog"]), "\"stdout\"", "Where the log goes.").reloaded().later(),
+    row("log.application", Kind::Text, "\"statsd\"", "Name of the program in syslog.").reloaded().later(),
+    row("log.level", Kind::Text, "\"LOG_INFO\"", "Level of untyped lines in syslog.").reloaded().later(),
+    row("title", Kind::Any, "undefined", "Title of the process; false leaves it.").reloaded().later(),
+    row("automaticConfigReload", Kind::Flag, "true", "Take over changes of the file while running.").reloaded().later(),
+    row("healthStatus", Kind::Text, "\"up\"", "First answer of the admin interface to `health`.").never(),
+    row("debugInterval", Kind::Any, "undefined", "Removed from StatsD in 0.6.").never(),
+];
+
+/// The row of a dotted name.
+pub(super) fn find(name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.name == name)
+}
+
+/// Whether some names are inside the object `name`.
+pub(super) fn is_group(name: &str) -> bool {
+    SETTINGS.iter().any(|setting| {
+        setting
+            .name
+            .strip_prefix(name)
+            .is_some_and(|rest| rest.starts_with('.'))
+    })
+}
+
+/// The known name that `name` is most likely a misspelling of.
+pub(super) fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    // Long garbage is no misspelling, and comparing it would take time.
+    if name.len() > 64 {
+        return None;
+    }
+    let folded = fold(name);
+    let limit = (folded.len() / 4).clamp(1, 2);
+    let distances = known.map(|candidate| (edit_distance(&folded, &fold(candidate)), candidate));
+    distances
+        .filter(|(distance, _)| *distance <= limit)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+/// `flush_interval` and `flushinterval` are the same to a reader.
+fn fold(name: &str) -> Vec<char> {
+    name.chars()
+        .filter(|c| !matches!(c, '_' | '-'))
+        .flat_map(char::to_lowercase)
+        .collect()
+}
+
+/// Insertions, deletions, replacements and swaps of neighbours that turn `a` into `b`.
+fn edit_distance(a: &[char], b: &[char]) -> usize {
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            if i == 0 || j == 0 {
+                rows[i][j] = i + j;
+                continue;
+            }
+            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = replaced.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            rows[i][j] = least;
+        }
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_no_name_is_a_group() {
+        let names: BTreeSet<_> = SETTINGS.iter().map(|s| s.name).collect();
+        assert_eq!(names.len(), SETTINGS.len());
+        for name in names {
+            assert!(!is_group(name), "{name}");
+            assert!(name.split('.').count() <= 2, "{name}");
+        }
+    }
+
+    #[test]
+    fn help_is_a_sentence() {
+        for setting in SETTINGS {
+            assert!(
+                setting.help.ends_with('.') && setting.help.len() < 120,
+                "{}: {}",
+                setting.name,
+                setting.help
+            );
+        }
+    }
+
+    #[test]
+    fn only_close_names_are_suggested() {
+        let known = || SETTINGS.iter().map(|s| s.name);
+        assert_eq!(nearest("flush_interval", known()), Some("flushInterval"));
+        assert_eq!(nearest("graphitHost", known()), Some("graphiteHost"));
+        assert_eq!(
+            nearest("percentTreshold", known()),
+            Some("percentThreshold")
+        );
+        assert_eq!(nearest("prot", known()), Some("port"));
+        assert_eq!(nearest("ports", known()), Some("port"));
+        assert_eq!(nearest("influxdb", known()), None);
+        assert_eq!(nearest("", known()), None);
+    }
+
+    #[test]
+    fn edit_distance_counts_single_letters() {
+        let distance = |a: &str, b: &str| {
+            edit_distance(
+                &a.chars().collect::<Vec<_>>(),
+                &b.chars().collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(distance("prot", "port"), 1);
+        assert_eq!(distance("same", "same"), 0);
+    }
+}
