@@ -4,6 +4,7 @@
 //! man page's conditions it meets.
 
 pub mod receive;
+pub mod send;
 pub mod socket;
 pub mod thread;
 pub mod time;

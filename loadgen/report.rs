@@ -1,0 +1,513 @@
+//! What was sent, as one JSON object or as a table.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::arguments::Rate;
+use crate::distinct::Distinct;
+use crate::pace;
+use crate::sender::Account;
+use crate::shape::{Kind, Packing, Shape};
+
+/// How the rings were filled.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RingSize {
+    pub(crate) payload: u64,
+    pub(crate) datagrams: u64,
+    pub(crate) metrics: u64,
+}
+
+/// A finished run.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) to: SocketAddr,
+    pub(crate) shape: Shape,
+    pub(crate) rate: Rate,
+    /// The duration asked for; `None` when a count was.
+    pub(crate) time_limit: Option<Duration>,
+    /// Metrics to send; `None` when only time ended the run.
+    pub(crate) planned: Option<u64>,
+    pub(crate) flows: u32,
+    pub(crate) threads: u32,
+    pub(crate) ring: RingSize,
+    pub(crate) account: Account,
+    pub(crate) distinct: Distinct,
+    pub(crate) interrupted: bool,
+}
+
+impl Report {
+    /// How long the schedule was; `None` when there was none.
+    fn planned_time(&self) -> Option<Duration> {
+        match (self.rate, self.planned) {
+            (Rate::Paced(rate), Some(planned)) => {
+                Some(Duration::from_secs_f64(planned as f64 / rate as f64))
+            }
+            _ => None,
+        }
+    }
+
+    /// Time from the start to the last datagram.
+    fn sending_time(&self) -> Duration {
+        Duration::from_nanos(self.account.ended)
+    }
+
+    /// Time that rates are taken over. The last datagram of a schedule is due one gap before its end.
+    fn rated_seconds(&self) -> f64 {
+        let planned = self
+            .planned_time()
+            .filter(|_| !self.interrupted)
+            .unwrap_or_default();
+        self.sending_time().max(planned).as_secs_f64().max(1e-9)
+    }
+
+    /// Whether the sender kept the rate; `None` when it had none to keep.
+    pub(crate) fn rate_kept(&self) -> Option<bool> {
+        let Rate::Paced(_) = self.rate else {
+            return None;
+        };
+        let planned = match self.planned_time() {
+            Some(time) if !self.interrupted => time,
+            _ => self.sending_time(),
+        };
+        let in_time = pace::kept(Duration::from_nanos(self.account.lateness.last), planned);
+        Some(in_time && (self.interrupted || self.account.missed == 0))
+    }
+
+    /// The factor a server multiplies counts by.
+    fn scale(&self) -> f64 {
+        let rate = self
+            .shape
+            .sample_rate
+            .as_ref()
+            .and_then(|rate| rate.parse::<f64>().ok());
+        1.0 / rate.unwrap_or(1.0)
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        let Account {
+            sent,
+            failed,
+            errors,
+            lateness,
+            ..
+        } = &self.account;
+        let names = self.distinct.names;
+        let seconds = self.rated_seconds();
+        let microseconds = |nanoseconds: u64| nanoseconds as f64 / 1e3;
+        let (bytes_limit, metrics_limit) = match self.shape.packing {
+            Packing::Bytes(bytes) => (Some(bytes), None),
+            Packing::Metrics(metrics) => (None, Some(metrics)),
+        };
+        json!({
+            "loadgen": env!("CARGO_PKG_VERSION"),
+            "options": {
+                "to": self.to.to_string(),
+                "rate": match self.rate { Rate::Paced(rate) => Some(rate), Rate::Max => None },
+                "duration_seconds": self.time_limit.map(|limit| limit.as_secs_f64()),
+                "names": self.shape.names,
+                "distribution": self.shape.distribution.to_string(),
+                "mix": self.shape.mix.to_string(),
+                "datagram_bytes": bytes_limit,
+                "metrics_per_datagram": metrics_limit,
+                "flows": self.flows,
+                "threads": self.threads,
+                "seed": self.shape.seed,
+                "name_prefix": self.shape.prefix,
+                "sample_rate": self.shape.sample_rate,
+                "tags": self.shape.tags,
+                "gauge_deltas_percent": self.shape.gauge_deltas,
+                "set_members": self.shape.set_members,
+            },
+            "ring": {
+                "bytes": self.ring.payload,
+                "datagrams": self.ring.datagrams,
+                "metrics": self.ring.metrics,
+            },
+            "seconds": self.sending_time().as_secs_f64(),
+            "interrupted": self.interrupted,
+            "planned": self.planned,
+            "metrics": sent.metrics(),
+            "failed": failed.metrics(),
+            "missed": self.account.missed,
+            "datagrams": sent.datagrams,
+            "bytes": sent.bytes,
+            "counters": {
+                "metrics": sent.counters,
+                "names": names[Kind::Counter as usize],
+                "sum": sent.counter_sum,
+                "scaled_sum": sent.counter_sum as f64 * self.scale(),
+            },
+            "timers": {
+                "metrics": sent.timers,
+                "names": names[Kind::Timer as usize],
+                "sum_us": sent.timer_sum,
+                "scaled_metrics": sent.timers as f64 * self.scale(),
+            },
+            "gauges": {
+                "metrics": sent.gauges + sent.gauge_deltas,
+                "names": names[Kind::Gauge as usize],
+                "absolute": sent.gauges,
+                "deltas": sent.gauge_deltas,
+            },
+            "sets": {
+                "metrics": sent.sets,
+                "names": names[Kind::Set as usize],
+                "members": self.distinct.members,
+            },
+            "failed_datagrams": {
+                "would_block": errors.would_block,
+                "no_buffers": errors.no_buffers,
+                "refused": errors.refused,
+                "too_long": errors.too_long,
+                "other": errors.other,
+            },
+            "first_error": self.account.first_error,
+            "metrics_per_second": sent.metrics() as f64 / seconds,
+            "datagrams_per_second": sent.datagrams as f64 / seconds,
+            "bytes_per_second": sent.bytes as f64 / seconds,
+            "rate_kept": self.rate_kept(),
+            "lateness_us": (!lateness.histogram.is_empty()).then(|| json!({
+                "p50": microseconds(lateness.histogram.value_at_quantile(0.5)),
+                "p99": microseconds(lateness.histogram.value_at_quantile(0.99)),
+                "max": microseconds(lateness.max),
+                "last": microseconds(lateness.last),
+            })),
+        })
+    }
+
+    pub(crate) fn table(&self) -> String {
+        let Account {
+            sent,
+            failed,
+            errors,
+            lateness,
+            ..
+        } = &self.account;
+        let names = self.distinct.names;
+        let mut out = String::new();
+        let mut row = |cells: [&str; 4]| {
+            let [label, metrics, names, expected] = cells;
+            let line = format!("{label:<10} {metrics:>16} {names:>12}   {expected}");
+            out.push_str(line.trim_end());
+            out.push('\n');
+        };
+        row([
+            "sent",
+            "metrics",
+            "names",
+            "a server has it all when it shows",
+        ]);
+        let sum = format!("sum {}", grouped(sent.counter_sum));
+        row([
+            "counters",
+            &grouped(sent.counters),
+            &grouped(names[0]),
+            &sum,
+        ]);
+        let sum = format!(
+            "sum {}.{:03} ms",
+            grouped(sent.timer_sum / 1000),
+            sent.timer_sum % 1000
+        );
+        row(["timers", &grouped(sent.timers), &grouped(names[1]), &sum]);
+        let gauges = format!(
+            "{} absolute, {} deltas",
+            grouped(sent.gauges),
+            grouped(sent.gauge_deltas)
+        );
+        row([
+            "gauges",
+            &grouped(sent.gauges + sent.gauge_deltas),
+            &grouped(names[2]),
+            &gauges,
+        ]);
+        let members = format!("{} members", grouped(self.distinct.members));
+        row(["sets", &grouped(sent.sets), &grouped(names[3]), &members]);
+        let all = format!(
+            "in {} datagrams, {} bytes",
+            grouped(sent.datagrams),
+            grouped(sent.bytes)
+        );
+        row([
+            "all",
+            &grouped(sent.metrics()),
+            &grouped(names.iter().sum()),
+            &all,
+        ]);
+        if failed.datagrams > 0 {
+            let kinds = [
+                ("refused: nothing listens there", errors.refused),
+                ("send buffer full", errors.would_block),
+                ("interface queue full", errors.no_buffers),
+                ("too long", errors.too_long),
+                ("other", errors.other),
+            ];
+            let mut kinds: Vec<String> = kinds
+                .iter()
+                .filter(|(_, count)| *count > 0)
+                .map(|(kind, count)| format!("{} {kind}", grouped(*count)))
+                .collect();
+            kinds.extend(
+                self.account
+                    .first_error
+                    .clone()
+                    .filter(|_| errors.other > 0),
+            );
+            row([
+                "failed",
+                &grouped(failed.metrics()),
+                "",
+                &format!("datagrams: {}", kinds.join(", ")),
+            ]);
+        }
+        if self.account.missed > 0 {
+            row([
+                "missed",
+                &grouped(self.account.missed),
+                "",
+                "due, but never sent: time was up",
+            ]);
+        }
+        let seconds = self.rated_seconds();
+        let per_second = |count: u64| si(count as f64 / seconds);
+        let _ = writeln!(
+            out,
+            "\n{} metrics/s, {} datagrams/s, {} bytes/s over {:.3} s to {}",
+            per_second(sent.metrics()),
+            per_second(sent.datagrams),
+            per_second(sent.bytes),
+            self.sending_time().as_secs_f64(),
+            self.to,
+        );
+        if !lateness.histogram.is_empty() {
+            let quantile = |share| {
+                short_time(Duration::from_nanos(
+                    lateness.histogram.value_at_quantile(share),
+                ))
+            };
+            let max = short_time(Duration::from_nanos(lateness.max));
+            let _ = writeln!(
+                out,
+                "late: p50 {}, p99 {}, max {max}",
+                quantile(0.5),
+                quantile(0.99)
+            );
+        }
+        out.push_str(&self.verdict());
+        out
+    }
+
+    fn verdict(&self) -> String {
+        let stopped = if self.interrupted {
+            "Stopped early. "
+        } else {
+            ""
+        };
+        match (self.rate, self.rate_kept()) {
+            (Rate::Paced(rate), Some(true)) => {
+                format!(
+                    "{stopped}The rate of {} metrics/s was kept.\n",
+                    si(rate as f64)
+                )
+            }
+            (Rate::Paced(rate), _) => format!(
+                "{stopped}The sender was the limit: it could not keep {} metrics/s. Ask for less, pack more \
+                 into a datagram, or give it more --threads or a core of its own.\n",
+                si(rate as f64)
+            ),
+            (Rate::Max, _) => {
+                format!("{stopped}Unpaced: this is the speed of the sender and of the kernel.\n")
+            }
+        }
+    }
+}
+
+/// Three significant digits and a unit: 950, 12.3k, 4.00M.
+pub(crate) fn si(number: f64) -> String {
+    let units = [(1e9, "G"), (1e6, "M"), (1e3, "k")];
+    // From where on three digits round up to the next unit.
+    let (scale, unit) = units
+        .into_iter()
+        .find(|(scale, _)| number >= 0.9995 * scale)
+        .unwrap_or((1.0, ""));
+    let scaled = number / scale;
+    let decimals = match scaled {
+        _ if unit.is_empty() && scaled.fract() == 0.0 => 0,
+        ..9.995 => 2,
+        ..99.95 => 1,
+        _ => 0,
+    };
+    format!("{scaled:.decimals$}{unit}")
+}
+
+/// A time as people say it: 55 us, 1.2 ms, 3.4 s.
+pub(crate) fn short_time(time: Duration) -> String {
+    let microseconds = time.as_secs_f64() * 1e6;
+    match microseconds {
+        ..999.5 => format!("{microseconds:.0} us"),
+        ..999_950.0 => format!("{:.1} ms", microseconds / 1e3),
+        _ => format!("{:.1} s", microseconds / 1e6),
+    }
+}
+
+/// Thousands apart: 1,234,567.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::Tally;
+    use crate::sender::Errors;
+    use crate::shape::tests::shape;
+
+    fn report() -> Report {
+        let sent = Tally {
+            datagrams: 10,
+            bytes: 1000,
+            counters: 60,
+            counter_sum: 301,
+            timers: 25,
+            timer_sum: 2_500_042,
+            gauges: 8,
+            gauge_deltas: 2,
+            sets: 5,
+        };
+        Report {
+            to: "127.0.0.1:8125".parse().unwrap(),
+            shape: Shape {
+                sample_rate: Some("0.1".into()),
+                ..shape()
+            },
+            rate: Rate::Paced(100),
+            time_limit: Some(Duration::from_secs(1)),
+            planned: Some(100),
+            flows: 1,
+            threads: 1,
+            ring: RingSize {
+                payload: 1000,
+                datagrams: 10,
+                metrics: 100,
+            },
+            account: Account {
+                sent,
+                ended: 900_000_000,
+                ..Account::default()
+            },
+            distinct: Distinct {
+                names: [40, 20, 9, 5],
+                members: 5,
+            },
+            interrupted: false,
+        }
+    }
+
+    #[test]
+    fn json_tells_the_totals_and_what_to_expect() {
+        let json = report().json();
+        for (pointer, expected) in [
+            ("/metrics", json!(100)),
+            ("/counters/sum", json!(301)),
+            ("/counters/scaled_sum", json!(3010.0)),
+            ("/timers/sum_us", json!(2_500_042)),
+            ("/timers/scaled_metrics", json!(250.0)),
+            ("/gauges/metrics", json!(10)),
+            ("/gauges/deltas", json!(2)),
+            ("/sets/members", json!(5)),
+            ("/options/mix", json!("c:60,ms:25,g:10,s:5")),
+            ("/options/metrics_per_datagram", json!(null)),
+            ("/metrics_per_second", json!(100.0)),
+            ("/lateness_us", json!(null)),
+            ("/rate_kept", json!(true)),
+        ] {
+            assert_eq!(json.pointer(pointer), Some(&expected), "{pointer}");
+        }
+    }
+
+    #[test]
+    fn the_table_reads_well() {
+        assert_eq!(
+            report().table(),
+            "sent                metrics        names   a server has it all when it shows\n\
+             counters                 60           40   sum 301\n\
+             timers                   25           20   sum 2,500.042 ms\n\
+             gauges                   10            9   8 absolute, 2 deltas\n\
+             sets                      5            5   5 members\n\
+             all                     100           74   in 10 datagrams, 1,000 bytes\n\
+             \n\
+             100 metrics/s, 10 datagrams/s, 1.00k bytes/s over 0.900 s to 127.0.0.1:8125\n\
+             The rate of 100 metrics/s was kept.\n"
+        );
+    }
+
+    #[test]
+    fn the_sender_says_so_when_it_was_the_limit() {
+        let mut report = report();
+        report.account.missed = 1;
+        assert_eq!(report.rate_kept(), Some(false));
+        assert!(
+            report
+                .table()
+                .contains("The sender was the limit: it could not keep 100 metrics/s.")
+        );
+        report.account.missed = 0;
+        report.account.lateness.last = 10_000_001;
+        assert_eq!(report.rate_kept(), Some(false));
+        report.account.lateness.last = 10_000_000;
+        assert_eq!(report.rate_kept(), Some(true));
+        report.rate = Rate::Max;
+        assert_eq!(report.rate_kept(), None);
+    }
+
+    #[test]
+    fn failures_are_listed_by_reason() {
+        let mut report = report();
+        report.account.failed = Tally {
+            datagrams: 3,
+            counters: 3,
+            ..Tally::default()
+        };
+        report.account.errors = Errors {
+            refused: 2,
+            other: 1,
+            ..Errors::default()
+        };
+        report.account.first_error = Some("Network is down".into());
+        let expected = "datagrams: 2 refused: nothing listens there, 1 other, Network is down\n";
+        assert!(report.table().contains(expected), "{}", report.table());
+        assert_eq!(report.json()["failed_datagrams"]["refused"], 2);
+        assert_eq!(report.json()["failed"], 3);
+    }
+
+    #[test]
+    fn numbers_are_short_and_round_upwards_into_the_next_unit() {
+        for (number, text) in [
+            (0.0, "0"),
+            (7.25, "7.25"),
+            (950.0, "950"),
+            (999.6, "1.00k"),
+            (12_345.0, "12.3k"),
+            (999_600.0, "1.00M"),
+            (4e9, "4.00G"),
+        ] {
+            assert_eq!(si(number), text);
+        }
+        assert_eq!(short_time(Duration::from_nanos(55_400)), "55 us");
+        assert_eq!(short_time(Duration::from_micros(1_250)), "1.2 ms");
+        assert_eq!(short_time(Duration::from_millis(3_400)), "3.4 s");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1_234_567), "1,234,567");
+    }
+}
