@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use crate::mix::Mix;
 use crate::random::Distribution;
-use crate::shape::{Mix, Packing, Shape};
+use crate::shape::{Packing, Shape};
 
 const NOTES: &str = "\
 Open loop: the rate alone decides when each metric is due. A datagram sent late makes no later one later;

@@ -1,8 +1,9 @@
 //! How many different names and set members were sent: what a server must know of afterwards.
 
+use crate::mix::Kind;
 use crate::random::Names;
 use crate::sender::Flow;
-use crate::shape::{Kind, Metric, Shape, Value};
+use crate::shape::{Metric, Shape, Value};
 
 /// Different names of each type, and different members of all sets together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -1,12 +1,15 @@
 //! An open-loop load generator for StatsD servers: it sends what it was asked to, when it is due, and
 //! tells exactly what it sent.
 //!
-//! `arguments` -> `shape` (one flow's metrics, from `random`) -> `ring` (ready datagrams) -> `sender` (when
-//! `pace` says so) -> `report`. Of the server's library it uses the system calls alone: nothing here can
+//! `arguments` -> `shape` (one flow's metrics, drawn by `mix` and `random`) -> `ring` (ready datagrams and
+//! their `tally`) -> `sender` (when `pace` says so) -> `account` and `distinct` -> `report`. Of the server's library it uses the system calls alone: nothing here can
 //! share a mistake with what it measures.
 
+mod account;
 mod arguments;
 mod distinct;
+mod figures;
+mod mix;
 mod pace;
 mod progress;
 mod random;
@@ -14,6 +17,7 @@ mod report;
 mod ring;
 mod sender;
 mod shape;
+mod tally;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -27,6 +31,7 @@ use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use crossbeam::channel::{RecvTimeoutError, bounded};
 use crossbeam::utils::CachePadded;
 
+use account::Account;
 use arguments::{Arguments, Rate};
 use distinct::Distinct;
 use pace::{Schedule, WallClock};
@@ -34,7 +39,7 @@ use progress::{Goal, Progress};
 use random::Names;
 use report::{Report, RingSize};
 use ring::Ring;
-use sender::{Account, Flow, Live};
+use sender::{Flow, Live};
 use shape::Shape;
 
 /// Longest a send may wait for room in the socket: so soon a stop is noticed.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crossbeam::utils::CachePadded;
 
-use crate::report::si;
+use crate::figures::{short_time, si};
 use crate::sender::Live;
 
 /// Time between two drawings.
@@ -76,7 +76,7 @@ impl Progress {
             " ".repeat(BAR - filled),
             si(metrics.saturating_sub(metrics_before) as f64 / seconds),
             si(datagrams.saturating_sub(datagrams_before) as f64 / seconds),
-            crate::report::short_time(late),
+            short_time(late),
         )
     }
 }

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::account::Account;
 use crate::arguments::Rate;
 use crate::distinct::Distinct;
+use crate::figures::{grouped, short_time, si};
+use crate::mix::Kind;
 use crate::pace;
-use crate::sender::Account;
-use crate::shape::{Kind, Packing, Shape};
+use crate::shape::{Packing, Shape};
 
 /// How the rings were filled.
 #[derive(Debug, Clone, Copy)]
@@ -188,8 +190,12 @@ impl Report {
         } = &self.account;
         let names = self.distinct.names;
         let mut out = String::new();
+        // A type that was not sent has no row.
         let mut row = |cells: [&str; 4]| {
             let [label, metrics, names, expected] = cells;
+            if metrics == "0" && label != "all" {
+                return;
+            }
             let line = format!("{label:<10} {metrics:>16} {names:>12}   {expected}");
             out.push_str(line.trim_end());
             out.push('\n');
@@ -268,7 +274,7 @@ impl Report {
                 "missed",
                 &grouped(self.account.missed),
                 "",
-                "due, but never sent: time was up",
+                "due, but not sent when the run ended",
             ]);
         }
         let seconds = self.rated_seconds();
@@ -301,77 +307,42 @@ impl Report {
     }
 
     fn verdict(&self) -> String {
-        let stopped = if self.interrupted {
-            "Stopped early. "
-        } else {
-            ""
-        };
+        let mut before = String::new();
+        if self.account.errors.refused > 0 {
+            let _ = writeln!(
+                before,
+                "Nothing listened at {}, at least not all the time.",
+                self.to
+            );
+        }
+        if self.interrupted {
+            before.push_str("Stopped early. ");
+        }
         match (self.rate, self.rate_kept()) {
             (Rate::Paced(rate), Some(true)) => {
                 format!(
-                    "{stopped}The rate of {} metrics/s was kept.\n",
+                    "{before}The rate of {} metrics/s was kept.\n",
                     si(rate as f64)
                 )
             }
             (Rate::Paced(rate), _) => format!(
-                "{stopped}The sender was the limit: it could not keep {} metrics/s. Ask for less, pack more \
+                "{before}The sender was the limit: it could not keep {} metrics/s. Ask for less, pack more \
                  into a datagram, or give it more --threads or a core of its own.\n",
                 si(rate as f64)
             ),
             (Rate::Max, _) => {
-                format!("{stopped}Unpaced: this is the speed of the sender and of the kernel.\n")
+                format!("{before}Unpaced: this is the speed of the sender and of the kernel.\n")
             }
         }
     }
-}
-
-/// Three significant digits and a unit: 950, 12.3k, 4.00M.
-pub(crate) fn si(number: f64) -> String {
-    let units = [(1e9, "G"), (1e6, "M"), (1e3, "k")];
-    // From where on three digits round up to the next unit.
-    let (scale, unit) = units
-        .into_iter()
-        .find(|(scale, _)| number >= 0.9995 * scale)
-        .unwrap_or((1.0, ""));
-    let scaled = number / scale;
-    let decimals = match scaled {
-        _ if unit.is_empty() && scaled.fract() == 0.0 => 0,
-        ..9.995 => 2,
-        ..99.95 => 1,
-        _ => 0,
-    };
-    format!("{scaled:.decimals$}{unit}")
-}
-
-/// A time as people say it: 55 us, 1.2 ms, 3.4 s.
-pub(crate) fn short_time(time: Duration) -> String {
-    let microseconds = time.as_secs_f64() * 1e6;
-    match microseconds {
-        ..999.5 => format!("{microseconds:.0} us"),
-        ..999_950.0 => format!("{:.1} ms", microseconds / 1e3),
-        _ => format!("{:.1} s", microseconds / 1e6),
-    }
-}
-
-/// Thousands apart: 1,234,567.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ring::Tally;
-    use crate::sender::Errors;
+    use crate::account::Errors;
     use crate::shape::tests::shape;
+    use crate::tally::Tally;
 
     fn report() -> Report {
         let sent = Tally {
@@ -472,6 +443,14 @@ mod tests {
     }
 
     #[test]
+    fn types_that_were_not_sent_have_no_row() {
+        let mut report = report();
+        report.account.sent.timers = 0;
+        assert!(!report.table().contains("timers"));
+        assert!(report.table().contains("counters"));
+    }
+
+    #[test]
     fn failures_are_listed_by_reason() {
         let mut report = report();
         report.account.failed = Tally {
@@ -489,25 +468,10 @@ mod tests {
         assert!(report.table().contains(expected), "{}", report.table());
         assert_eq!(report.json()["failed_datagrams"]["refused"], 2);
         assert_eq!(report.json()["failed"], 3);
-    }
-
-    #[test]
-    fn numbers_are_short_and_round_upwards_into_the_next_unit() {
-        for (number, text) in [
-            (0.0, "0"),
-            (7.25, "7.25"),
-            (950.0, "950"),
-            (999.6, "1.00k"),
-            (12_345.0, "12.3k"),
-            (999_600.0, "1.00M"),
-            (4e9, "4.00G"),
-        ] {
-            assert_eq!(si(number), text);
-        }
-        assert_eq!(short_time(Duration::from_nanos(55_400)), "55 us");
-        assert_eq!(short_time(Duration::from_micros(1_250)), "1.2 ms");
-        assert_eq!(short_time(Duration::from_millis(3_400)), "3.4 s");
-        assert_eq!(grouped(999), "999");
-        assert_eq!(grouped(1_234_567), "1,234,567");
+        assert!(
+            report
+                .table()
+                .contains("Nothing listened at 127.0.0.1:8125")
+        );
     }
 }

@@ -4,13 +4,14 @@ use std::io::{self, IoSlice};
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use hdrhistogram::Histogram;
 use statsd_fast::runtime::sys::send::{MAX_BATCH, Refusal, send_batch};
 
+use crate::account::Account;
 use crate::pace::{Clock, Schedule};
 use crate::random::Names;
-use crate::ring::{Ring, Tally};
+use crate::ring::Ring;
 use crate::shape::{Metric, Shape};
+use crate::tally::Tally;
 
 /// Where the datagrams of a flow go: a connected socket, or a test's.
 pub(crate) trait Wire {
@@ -80,107 +81,6 @@ pub(crate) struct Live {
     pub(crate) datagrams: AtomicU64,
     /// How late the last datagram was, in nanoseconds.
     pub(crate) late: AtomicU64,
-}
-
-/// How late datagrams were sent: when the call that sent them had returned, against when they were due.
-#[derive(Debug, Clone)]
-pub(crate) struct Lateness {
-    /// In nanoseconds, within 0.1 %.
-    pub(crate) histogram: Histogram<u64>,
-    /// In nanoseconds, exact.
-    pub(crate) max: u64,
-    /// Of the last datagram, in nanoseconds.
-    pub(crate) last: u64,
-}
-
-impl Default for Lateness {
-    fn default() -> Self {
-        // Up to an hour; what is later still counts as an hour.
-        let histogram = Histogram::new_with_bounds(1, 3_600_000_000_000, 3);
-        Self {
-            histogram: histogram.unwrap_or_else(|_| unreachable!("the bounds are valid")),
-            max: 0,
-            last: 0,
-        }
-    }
-}
-
-impl Lateness {
-    fn record(&mut self, late: u64) {
-        self.histogram.saturating_record(late);
-        self.max = self.max.max(late);
-        self.last = late;
-    }
-
-    pub(crate) fn merge(&mut self, other: &Self) {
-        self.histogram
-            .add(&other.histogram)
-            .unwrap_or_else(|_| unreachable!("all have the same bounds"));
-        self.max = self.max.max(other.max);
-        self.last = self.last.max(other.last);
-    }
-}
-
-/// Datagrams the kernel did not take, by reason.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Errors {
-    pub(crate) would_block: u64,
-    pub(crate) no_buffers: u64,
-    pub(crate) refused: u64,
-    pub(crate) too_long: u64,
-    pub(crate) other: u64,
-}
-
-impl Errors {
-    fn count(&mut self, refusal: Refusal) {
-        match refusal {
-            Refusal::WouldBlock => self.would_block += 1,
-            Refusal::NoBuffers => self.no_buffers += 1,
-            Refusal::Refused => self.refused += 1,
-            Refusal::TooLong => self.too_long += 1,
-            Refusal::Other => self.other += 1,
-        }
-    }
-
-    pub(crate) fn merge(&mut self, other: &Self) {
-        self.would_block += other.would_block;
-        self.no_buffers += other.no_buffers;
-        self.refused += other.refused;
-        self.too_long += other.too_long;
-        self.other += other.other;
-    }
-}
-
-/// The account of one thread, or of all together.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Account {
-    /// Datagrams the kernel took.
-    pub(crate) sent: Tally,
-    /// Datagrams the kernel did not take; they are not tried again.
-    pub(crate) failed: Tally,
-    pub(crate) errors: Errors,
-    /// The first error of all, for people.
-    pub(crate) first_error: Option<String>,
-    /// Metrics that were due and never tried: time was up.
-    pub(crate) missed: u64,
-    pub(crate) lateness: Lateness,
-    /// When the last datagram was sent, in nanoseconds since the start.
-    pub(crate) ended: u64,
-}
-
-impl Account {
-    pub(crate) fn merge(&mut self, other: &Self) {
-        self.sent += other.sent;
-        self.failed += other.failed;
-        self.errors.merge(&other.errors);
-        self.first_error = self
-            .first_error
-            .take()
-            .or_else(|| other.first_error.clone());
-        self.missed += other.missed;
-        self.lateness.merge(&other.lateness);
-        self.ended = self.ended.max(other.ended);
-    }
 }
 
 /// Longest sleep: so soon a stop is noticed.
@@ -272,6 +172,7 @@ pub(crate) fn run<W: Wire>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::account::Errors;
     use crate::pace::tests::TestClock;
     use crate::random::Distribution;
     use crate::shape::Packing;
@@ -410,7 +311,10 @@ mod tests {
         let sent = account.sent.metrics();
         assert!((500..500 + MAX_BATCH as u64).contains(&sent), "{sent}");
         assert_eq!(sent + account.missed, 1000);
-        assert_eq!(account.lateness.last, sent * 2_000_000 - (sent - 1) * 1_000_000);
+        assert_eq!(
+            account.lateness.last,
+            sent * 2_000_000 - (sent - 1) * 1_000_000
+        );
         assert!(account.lateness.max >= account.lateness.last);
         assert_eq!(clock.slept.get(), sent * 2_000_000);
     }
