@@ -5,7 +5,8 @@ use statsd_fast::runtime::sys::send::Refusal;
 
 use crate::tally::Tally;
 
-/// How late datagrams were sent: when the call that sent them had returned, against when they were due.
+/// How late datagrams were sent: when the call that sent them had returned, against when they were
+/// due.
 #[derive(Debug, Clone)]
 pub(crate) struct Lateness {
     /// In nanoseconds, within 0.1 %.

@@ -10,27 +10,28 @@ use crate::random::Distribution;
 use crate::shape::{Packing, Shape};
 
 const NOTES: &str = "\
-Open loop: the rate alone decides when each metric is due. A datagram sent late makes no later one later;
-how late they were is reported, and so is a rate that could not be kept. A run goes on for at most a tenth
-of its duration (at least 250 ms) to send what is overdue.
+Open loop: the rate alone decides when each metric is due. A datagram sent late makes no later one
+later; how late they were is reported, and so is a rate that could not be kept. A run goes on for
+at most a tenth of its duration (at least 250 ms) to send what is overdue.
 
-Deterministic: the same seed and options give the same datagrams in the same order on each flow. They are
-made before the clock starts, into --ring-bytes of memory; a run that needs more sends them over again.
+Deterministic: the same seed and options give the same datagrams in the same order on each flow.
+They are made before the clock starts, into --ring-bytes of memory; a run that needs more sends
+them over again.
 
-Values: counters 1 to 9; timers exponential, mean 100 ms, with three decimals; gauges 0 to 999, or signed
-differences of 1 to 9; sets u0, u1, ... Names are PREFIX.c.000000, PREFIX.ms.000000 and so on: each type has
-its own. Tags depend on the name alone, so they add no series.
+Values: counters 1 to 9; timers exponential, mean 100 ms, with three decimals; gauges 0 to 999, or
+signed differences of 1 to 9; sets u0, u1, ... Names are PREFIX.c.000000, PREFIX.ms.000000 and so
+on: each type has its own. Tags depend on the name alone, so they add no series.
 
-Exact: a datagram the kernel did not take is counted by reason, not sent again and not part of the totals.
-`refused` tells that nobody listens; those sent in between reached nobody either.
+Exact: a datagram the kernel did not take is counted by reason, not sent again and not part of the
+totals. `refused` tells that nobody listens; those sent in between reached nobody either.
 
-On loopback one call per batch (sendmmsg, without segmentation offload) costs the sender about as much CPU as
-the receiver, so there a result measures the sender too: give it a core of its own, and believe no rate that
-is not reported as kept.";
+On loopback one call per batch (sendmmsg, without segmentation offload) costs the sender about as
+much CPU as the receiver, so there a result measures the sender too: give it a core of its own,
+and believe no rate that is not reported as kept.";
 
 /// Loads a StatsD server over UDP at a fixed rate and tells exactly what it sent.
 #[derive(Debug, Parser)]
-#[command(name = "loadgen", version, after_help = NOTES, max_term_width = 110)]
+#[command(name = "loadgen", version, after_help = NOTES, max_term_width = 100)]
 pub(crate) struct Arguments {
     /// Server to load.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8125", value_parser = address)]
@@ -93,7 +94,7 @@ pub(crate) struct Arguments {
     tags: u32,
 
     /// Percent of the gauges sent as +n or -n.
-    #[arg(long, value_name = "PERCENT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(..=100))]
+    #[arg(long, value_name = "PERCENT", default_value_t = 20, value_parser = percent)]
     gauge_deltas: u32,
 
     /// Members each set name draws from.
@@ -201,6 +202,11 @@ fn names(text: &str) -> Result<u32, String> {
         .ok()
         .filter(|number| *number <= 10_000_000)
         .ok_or_else(|| "at most 10M".into())
+}
+
+fn percent(text: &str) -> Result<u32, String> {
+    let percent = text.parse().ok().filter(|percent| *percent <= 100);
+    percent.ok_or_else(|| "expected a whole number from 0 to 100".into())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -14,7 +14,8 @@ pub(crate) struct Distinct {
 }
 
 impl Distinct {
-    /// Draws again what was sent; called after the run, as it takes about as long as filling the rings.
+    /// Draws again what was sent; called after the run, as it takes about as long as filling the
+    /// rings.
     pub(crate) fn count<W>(shape: &Shape, names: &Names, flows: &[Flow<'_, W>]) -> Self {
         let mut seen = Kind::ALL.map(|_| vec![false; shape.names as usize]);
         let mut members = Vec::new();

@@ -1,9 +1,10 @@
-//! An open-loop load generator for StatsD servers: it sends what it was asked to, when it is due, and
-//! tells exactly what it sent.
+//! An open-loop load generator for StatsD servers: it sends what it was asked to, when it is due,
+//! and tells exactly what it sent.
 //!
-//! `arguments` -> `shape` (one flow's metrics, drawn by `mix` and `random`) -> `ring` (ready datagrams and
-//! their `tally`) -> `sender` (when `pace` says so) -> `account` and `distinct` -> `report`. Of the server's library it uses the system calls alone: nothing here can
-//! share a mistake with what it measures.
+//! `arguments` -> `shape` (one flow's metrics, drawn by `mix` and `random`) -> `ring` (ready
+//! datagrams and their `tally`) -> `sender` (when `pace` says so) -> `account` and `distinct` ->
+//! `report`. Of the server's library it uses the system calls alone: nothing here can share a
+//! mistake with what it measures.
 
 mod account;
 mod arguments;
@@ -166,8 +167,9 @@ fn connect(to: SocketAddr) -> anyhow::Result<UdpSocket> {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
-    let socket = UdpSocket::bind(any)
-        .context("cannot open a UDP socket; with many --flows the limit of open files may be too low (ulimit -n)")?;
+    let socket = UdpSocket::bind(any).context(
+        "cannot open a UDP socket; for many --flows raise the limit of open files (ulimit -n)",
+    )?;
     socket
         .connect(to)
         .with_context(|| format!("cannot send to {to}; is there a route to it?"))?;

@@ -36,8 +36,8 @@ impl Clock for WallClock {
     }
 }
 
-/// Metric number `n` of a thread (from 0) is due `n / rate` after the start, whatever became of those
-/// before it: sending late moves nothing.
+/// Metric number `n` of a thread (from 0) is due `n / rate` after the start, whatever became of
+/// those before it: sending late moves nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Schedule {
     /// Time between two metrics in 2^-40 ns.
@@ -48,7 +48,8 @@ const STEP_BITS: u32 = 40;
 const NANOSECONDS: u128 = 1_000_000_000;
 
 impl Schedule {
-    /// The schedule of a thread that serves `flows` of `all_flows` at `rate` metrics a second together.
+    /// The schedule of a thread that serves `flows` of `all_flows` at `rate` metrics a second
+    /// together.
     pub(crate) fn new(rate: u64, flows: u64, all_flows: u64) -> Self {
         let share = u128::from(rate) * u128::from(flows);
         Self {
@@ -113,7 +114,8 @@ pub(crate) mod tests {
         assert_eq!(schedule.due(0), 0);
         assert_eq!(schedule.due(1), 1_000);
         assert_eq!(schedule.due(3_600_000_000), 3_600_000_000_000);
-        // 1/3 of a nanosecond a metric cannot be written down exactly, yet ten hours are not 1 us off.
+        // 1/3 of a nanosecond a metric cannot be written down exactly, yet ten hours are not 1 us
+        // off.
         let schedule = Schedule::new(3_000_000_000, 1, 1);
         let ten_hours = 36_000 * 1_000_000_000_u64;
         assert!(ten_hours - schedule.due(3 * ten_hours) < 1_000);

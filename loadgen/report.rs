@@ -56,7 +56,8 @@ impl Report {
         Duration::from_nanos(self.account.ended)
     }
 
-    /// Time that rates are taken over. The last datagram of a schedule is due one gap before its end.
+    /// Time that rates are taken over. The last datagram of a schedule is due one gap before its
+    /// end.
     fn rated_seconds(&self) -> f64 {
         let planned = self
             .planned_time()
@@ -326,8 +327,8 @@ impl Report {
                 )
             }
             (Rate::Paced(rate), _) => format!(
-                "{before}The sender was the limit: it could not keep {} metrics/s. Ask for less, pack more \
-                 into a datagram, or give it more --threads or a core of its own.\n",
+                "{before}The sender was the limit: it could not keep {} metrics/s. Ask for less, \
+                 pack more into a datagram, or give it more --threads or a core of its own.\n",
                 si(rate as f64)
             ),
             (Rate::Max, _) => {

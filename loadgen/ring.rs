@@ -4,7 +4,8 @@ use crate::random::Names;
 use crate::shape::{Generator, Metric, Shape};
 use crate::tally::{Slot, Tally};
 
-/// The datagrams of one flow, sent over and over until its quota of metrics is reached to the metric.
+/// The datagrams of one flow, sent over and over until its quota of metrics is reached to the
+/// metric.
 #[derive(Debug)]
 pub(crate) struct Ring {
     flow: u64,
@@ -25,7 +26,8 @@ struct Tail {
 }
 
 impl Ring {
-    /// Fills a ring of about `budget` bytes, but always one datagram and never more than `quota` metrics.
+    /// Fills a ring of about `budget` bytes, but always one datagram and never more than `quota`
+    /// metrics.
     pub(crate) fn new(
         shape: &Shape,
         names: &Names,

@@ -1,4 +1,5 @@
-//! The sending loop of one thread: what is due goes to the kernel, and every datagram is accounted for.
+//! The sending loop of one thread: what is due goes to the kernel, and every datagram is accounted
+//! for.
 
 use std::io::{self, IoSlice};
 use std::net::UdpSocket;
@@ -65,7 +66,8 @@ impl<'r, W: Wire> Flow<'r, W> {
 }
 
 impl<W> Flow<'_, W> {
-    /// Tells every metric that was sent to `each`; those sent more than once, once a slot of the ring.
+    /// Tells every metric that was sent to `each`; those sent more than once, once a slot of the
+    /// ring.
     pub(crate) fn replay(&self, shape: &Shape, names: &Names, each: impl FnMut(Metric)) {
         self.ring
             .replay(shape, names, &self.sent, self.tail_sent, each);
@@ -74,7 +76,8 @@ impl<W> Flow<'_, W> {
 
 /// What others may see of a running thread.
 ///
-/// Written by: its thread, after each batch. Read by: the progress line. Relaxed: the three need not agree.
+/// Written by: its thread, after each batch. Read by: the progress line. Relaxed: the three need
+/// not agree.
 #[derive(Debug, Default)]
 pub(crate) struct Live {
     pub(crate) metrics: AtomicU64,
@@ -86,8 +89,8 @@ pub(crate) struct Live {
 /// Longest sleep: so soon a stop is noticed.
 const MAX_NAP: u64 = 50_000_000;
 
-/// Sends until every flow has reached its quota, the deadline has come (nanoseconds since the start), or
-/// `stop` is set. Without a schedule it sends as fast as it can.
+/// Sends until every flow has reached its quota, the deadline has come (nanoseconds since the
+/// start), or `stop` is set. Without a schedule it sends as fast as it can.
 pub(crate) fn run<W: Wire>(
     flows: &mut [Flow<'_, W>],
     schedule: Option<Schedule>,

@@ -1,4 +1,5 @@
-//! The real `loadgen` against a socket of the test: what it says it sent is what arrives, to the unit.
+//! The real `loadgen` against a socket of the test: what it says it sent is what arrives, to the
+//! unit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, UdpSocket};
@@ -295,8 +296,8 @@ fn a_rate_out_of_reach_is_said_to_be_the_senders_limit() {
         "100G",
         "--duration",
         "10ms",
-        "--metrics-per-datagram",
-        "1",
+        "--ring-bytes",
+        "100k",
     ];
     let (report, _) = Sink::new().load(&options);
     assert_eq!(report["rate_kept"], false);

@@ -15,7 +15,8 @@ pub enum Refusal {
     WouldBlock,
     /// The interface's queue was full (`ENOBUFS`).
     NoBuffers,
-    /// An earlier datagram was answered with "port unreachable" (`ECONNREFUSED`): nobody listens there.
+    /// An earlier datagram was answered with "port unreachable" (`ECONNREFUSED`): nobody listens
+    /// there.
     Refused,
     /// Longer than the socket may send (`EMSGSIZE`).
     TooLong,
@@ -64,7 +65,8 @@ pub fn send_batch(socket: &impl AsFd, datagrams: &[IoSlice<'_>]) -> io::Result<u
     loop {
         // SAFETY: the first `batch.len()` of the MAX_BATCH headers are filled; each points at one
         // `iovec` of `batch`, which with the bytes it describes is borrowed until after the call.
-        // `msg_name` and `msg_control` are null with length 0. The descriptor is open: it is borrowed.
+        // `msg_name` and `msg_control` are null with length 0. The descriptor is open: it is
+        // borrowed.
         let sent = unsafe {
             libc::sendmmsg(
                 descriptor,
