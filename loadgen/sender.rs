@@ -380,6 +380,40 @@ mod tests {
     }
 
     #[test]
+    fn a_failed_datagram_leaves_the_others_their_times() {
+        let clock = TestClock::default();
+        let ring = ring(&single_lines(), 0, Some(4));
+        let mut wire = TestWire::new(&clock);
+        wire.failing = vec![2];
+        let mut flows = [Flow::new(wire, &ring)];
+        run_to_end(&mut flows, Some(10), &clock);
+        let times: Vec<u64> = flows[0]
+            .wire
+            .received
+            .iter()
+            .map(|(time, _)| *time)
+            .collect();
+        assert_eq!(times, [0, SECOND / 5, SECOND * 3 / 10]);
+    }
+
+    #[test]
+    fn of_a_slot_sent_only_as_the_cut_tail_the_tail_alone_counts() {
+        let clock = TestClock::default();
+        let shape = shape();
+        let whole = ring(&shape, 0, None);
+        let ring = ring(&shape, 0, Some(whole.metrics() + 3));
+        let mut wire = TestWire::new(&clock);
+        wire.failing = vec![1];
+        let mut flows = [Flow::new(wire, &ring)];
+        let account = run_to_end(&mut flows, None, &clock);
+        assert_eq!(account.failed.metrics(), whole.datagram(0).1.metrics());
+        let mut replayed = 0;
+        let names = Names::new(shape.names, Distribution::Uniform);
+        flows[0].replay(&shape, &names, |_| replayed += 1);
+        assert_eq!(replayed, account.sent.metrics());
+    }
+
+    #[test]
     fn flows_take_turns_and_each_meets_its_quota() {
         let clock = TestClock::default();
         let shape = single_lines();

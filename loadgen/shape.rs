@@ -81,8 +81,8 @@ impl Shape {
             )),
             Packing::Metrics(metrics) if metrics.saturating_mul(line + 1) > MAX_DATAGRAM + 1 => {
                 Err(format!(
-                    "--metrics-per-datagram {metrics}: lines of this shape take up to {line} bytes, \
-                     and a UDP datagram carries at most {MAX_DATAGRAM}: at most {} fit",
+                    "--metrics-per-datagram {metrics}: lines of this shape take up to {line} \
+                     bytes, and a UDP datagram carries at most {MAX_DATAGRAM}: at most {} fit",
                     (MAX_DATAGRAM + 1) / (line + 1)
                 ))
             }
