@@ -1,0 +1,165 @@
+//! What a flush says about one timer.
+
+use super::config::{Bin, Options};
+use super::number::print;
+
+/// Field name (histogram bins as `histogram.bin_N`) -> value, for the fields that are emitted.
+pub(crate) fn timer(
+    key: &str,
+    values: &[f64],
+    counter: f64,
+    seconds: f64,
+    options: &Options,
+) -> Vec<(String, f64)> {
+    let mut fields = Vec::new();
+    if values.is_empty() {
+        fields.push(("count_ps".to_string(), 0.0));
+        fields.push(("count".to_string(), 0.0));
+    } else {
+        let mut x = values.to_vec();
+        x.sort_by(|a, b| a.partial_cmp(b).expect("a timer never holds NaN"));
+        for &percent in &options.thresholds {
+            percentile(&x, percent, &mut fields);
+        }
+        whole(&x, counter, seconds, &mut fields);
+        let rule = options
+            .histogram
+            .iter()
+            .find(|rule| key.contains(&rule.metric));
+        if let Some(rule) = rule {
+            histogram(&x, &rule.bins, &mut fields);
+        }
+    }
+    if let Some(wanted) = &options.timer_fields {
+        fields.retain(|(name, _)| wanted.contains(&filter_name(name)));
+    }
+    fields
+}
+
+fn running_sums(x: &[f64]) -> (Vec<f64>, Vec<f64>) {
+    let mut sums = vec![x[0]];
+    let mut squares = vec![x[0] * x[0]];
+    for i in 1..x.len() {
+        sums.push(x[i] + sums[i - 1]);
+        squares.push(x[i] * x[i] + squares[i - 1]);
+    }
+    (sums, squares)
+}
+
+/// `None` stands for JavaScript's undefined: an index outside of the array. It is not emitted, and NaN in arithmetic.
+fn at(array: &[f64], index: i64) -> Option<f64> {
+    usize::try_from(index)
+        .ok()
+        .and_then(|index| array.get(index).copied())
+}
+
+fn percentile(x: &[f64], percent: f64, fields: &mut Vec<(String, f64)>) {
+    let n = x.len() as i64;
+    let (sums, squares) = running_sums(x);
+    let mut count = 1;
+    let mut mean = x[0];
+    let mut boundary = Some(x[0]);
+    let mut sum = Some(x[0]);
+    let mut sum_squares = Some(x[0] * x[0]);
+    if n > 1 {
+        let k = round(percent.abs() / 100.0 * n as f64) as i64;
+        if k == 0 {
+            return;
+        }
+        count = k;
+        if percent > 0.0 {
+            boundary = at(x, k - 1);
+            sum = at(&sums, k - 1);
+            sum_squares = at(&squares, k - 1);
+        } else {
+            boundary = at(x, n - k);
+            let below = at(&sums, n - k - 1).unwrap_or(f64::NAN);
+            sum = Some(sums[x.len() - 1] - below);
+            let below = at(&squares, n - k - 1).unwrap_or(f64::NAN);
+            sum_squares = Some(squares[x.len() - 1] - below);
+        }
+        mean = sum.unwrap_or(f64::NAN) / k as f64;
+    }
+
+    let suffix = print(percent).replacen('.', "_", 1).replacen('-', "top", 1);
+    let boundary_name = if percent > 0.0 { "upper" } else { "lower" };
+    let mut add = |name: &str, value: Option<f64>| {
+        if let Some(value) = value {
+            fields.push((format!("{name}_{suffix}"), value));
+        }
+    };
+    add("count", Some(count as f64));
+    add("mean", Some(mean));
+    add(boundary_name, boundary);
+    add("sum", sum);
+    add("sum_squares", sum_squares);
+}
+
+/// `Math.round`: half goes up.
+fn round(value: f64) -> f64 {
+    let floor = value.floor();
+    if value - floor >= 0.5 {
+        floor + 1.0
+    } else {
+        floor
+    }
+}
+
+fn whole(x: &[f64], counter: f64, seconds: f64, fields: &mut Vec<(String, f64)>) {
+    let n = x.len();
+    let (sums, squares) = running_sums(x);
+    let mean = sums[n - 1] / n as f64;
+    let median = if n % 2 == 1 {
+        x[n / 2]
+    } else {
+        (x[n / 2 - 1] + x[n / 2]) / 2.0
+    };
+    let mut deviations = 0.0;
+    for value in x {
+        deviations += (value - mean) * (value - mean);
+    }
+    let mut add = |name: &str, value: f64| fields.push((name.to_string(), value));
+    add("std", (deviations / n as f64).sqrt());
+    add("upper", x[n - 1]);
+    add("lower", x[0]);
+    add("count", counter);
+    add("count_ps", counter / seconds);
+    add("sum", sums[n - 1]);
+    add("sum_squares", squares[n - 1]);
+    add("mean", mean);
+    add("median", median);
+}
+
+fn histogram(x: &[f64], bins: &[Bin], fields: &mut Vec<(String, f64)>) {
+    let mut next = 0;
+    for bin in bins {
+        let before = next;
+        match *bin {
+            Bin::Below(bound) => {
+                while next < x.len() && x[next] < bound {
+                    next += 1;
+                }
+            }
+            Bin::Rest => next = x.len(),
+        }
+        let label = match *bin {
+            Bin::Below(bound) => print(bound).replacen('.', "_", 1),
+            Bin::Rest => "inf".into(),
+        };
+        fields.push((format!("histogram.bin_{label}"), (next - before) as f64));
+    }
+}
+
+/// `upper_90` and `lower_top10` are listed as `upper_percent` and `lower_percent`, all bins as `histogram`.
+fn filter_name(field: &str) -> String {
+    if field.starts_with("histogram.") {
+        return "histogram".into();
+    }
+    if let Some((name, last)) = field.rsplit_once('_') {
+        let digits = last.strip_prefix("top").unwrap_or(last);
+        if !digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit()) {
+            return format!("{name}_percent");
+        }
+    }
+    field.into()
+}
