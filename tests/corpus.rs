@@ -1,5 +1,6 @@
 //! `tests/corpus/lines.txt`: every case against the naive reference and against the server's own parser.
 
+mod parsed;
 mod reference;
 
 use reference::effects;
@@ -97,27 +98,44 @@ fn corpus_is_well_formed() {
     }
 }
 
-#[test]
-fn reference_agrees_with_the_corpus() {
+/// Holds every case against `reader`: datagram -> effects.
+fn assert_corpus(reader: impl Fn(&[u8]) -> Vec<String>) {
     let mut failures = Vec::new();
-    for case in cases() {
-        let mut found = Vec::new();
-        for line in case
-            .datagram
-            .split(|&byte| byte == b'\n')
-            .filter(|line| !line.is_empty())
-        {
-            found.extend(effects(line, true).iter().map(ToString::to_string));
-        }
-        let found = notation(&found);
-        if found != case.expected {
-            let Case {
-                number, expected, ..
-            } = case;
+    for Case {
+        number,
+        datagram,
+        expected,
+    } in cases()
+    {
+        let found = notation(&reader(&datagram));
+        if found != expected {
             failures.push(format!(
                 "lines.txt:{number}: expected {expected}, found {found}"
             ));
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn reference_agrees_with_the_corpus() {
+    assert_corpus(|datagram| {
+        let lines = datagram
+            .split(|&byte| byte == b'\n')
+            .filter(|line| !line.is_empty());
+        lines
+            .flat_map(|line| effects(line, true))
+            .map(|effect| effect.to_string())
+            .collect()
+    });
+}
+
+#[test]
+fn parser_agrees_with_the_corpus() {
+    assert_corpus(parsed::packet);
+}
+
+#[test]
+fn slow_path_of_the_parser_agrees_with_the_corpus() {
+    assert_corpus(parsed::line_by_line);
 }

@@ -111,7 +111,7 @@ fn text(value: &Value, default: &str) -> String {
 
 fn thresholds(value: &Value) -> Vec<f64> {
     let number = |value: &Value| match value {
-        Value::String(text) => super::parse(text).expect("a percentile is a number"),
+        Value::String(text) => super::number::parse(text).expect("a percentile is a number"),
         value => value.as_f64().expect("a percentile is a number"),
     };
     match value {

@@ -19,10 +19,9 @@ mod number;
 mod statistics;
 
 pub(crate) use config::Options;
-pub(crate) use line::effects;
-pub(crate) use number::{parse, print};
+pub(crate) use line::{Effect, effects};
+use number::print;
 
-use line::Effect;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A timer: the values of this interval and the number of events they stand for.
