@@ -1,0 +1,127 @@
+//! A carbon that believes nothing: every flush is checked line by line before a test sees it.
+
+use super::log::DEADLINE;
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::net::TcpListener;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+
+/// The four lines stamped when the connection opens; all others carry the time of the flush.
+const STAMPED_AT_CONNECT: [&str; 4] = [
+    "graphiteStats.last_exception",
+    "graphiteStats.last_flush",
+    "graphiteStats.flush_time",
+    "graphiteStats.flush_length",
+];
+
+/// Accepts one connection a flush on a port of its own and hands each flush over, parsed.
+pub(crate) struct FakeCarbon {
+    port: u16,
+    flushes: Receiver<Result<Flush, String>>,
+}
+
+impl FakeCarbon {
+    /// Listens on 127.0.0.1.
+    pub(crate) fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port for carbon");
+        let port = listener
+            .local_addr()
+            .expect("a bound socket has an address")
+            .port();
+        let (sender, flushes) = mpsc::channel();
+        thread::spawn(move || {
+            for connection in listener.incoming() {
+                let mut payload = Vec::new();
+                let read = connection.and_then(|mut c| c.read_to_end(&mut payload));
+                let flush = match read {
+                    Ok(_) => Flush::parse(payload),
+                    Err(error) => Err(format!("the connection broke: {error}")),
+                };
+                // The test is over when nobody listens any more.
+                if sender.send(flush).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { port, flushes }
+    }
+
+    /// Where the daemon has to send to.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The next flush; fails when none comes or when it is malformed.
+    pub(crate) fn next(&self) -> Flush {
+        match self.flushes.recv_timeout(DEADLINE) {
+            Ok(Ok(flush)) => flush,
+            Ok(Err(problem)) => panic!("malformed flush: {problem}"),
+            Err(error) => panic!("no flush reached carbon within {DEADLINE:?}: {error}"),
+        }
+    }
+
+    /// The flushes that arrived and were not yet asked for.
+    ///
+    /// Meant for a daemon that has ended: its connections are closed, but this end may still be
+    /// reading, so `last` says how to recognise the flush after which nothing can follow.
+    pub(crate) fn until(&self, mut last: impl FnMut(&Flush) -> bool) -> Vec<Flush> {
+        let mut flushes = Vec::new();
+        loop {
+            flushes.push(self.next());
+            if last(&flushes[flushes.len() - 1]) {
+                return flushes;
+            }
+        }
+    }
+}
+
+/// The content of one connection.
+#[derive(Debug)]
+pub(crate) struct Flush {
+    /// Metric name to the exact text of its value.
+    pub(crate) values: BTreeMap<String, String>,
+    /// Unix time in seconds that the flush is stamped with.
+    pub(crate) timestamp: u64,
+}
+
+impl Flush {
+    /// The value of `name` as a number; fails when the name is not there.
+    pub(crate) fn number(&self, name: &str) -> f64 {
+        let text = self.values.get(name);
+        let text = text.unwrap_or_else(|| panic!("{name} is missing in {:#?}", self.values));
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is {text:?}, no number"))
+    }
+
+    fn parse(payload: Vec<u8>) -> Result<Self, String> {
+        let text = String::from_utf8(payload).map_err(|error| error.to_string())?;
+        let Some(body) = text.strip_suffix('\n') else {
+            return Err(format!("the payload does not end in a newline: {text:?}"));
+        };
+        let mut values = BTreeMap::new();
+        let mut timestamp = None;
+        for line in body.split('\n') {
+            // From the right: with sanitising off a tag may hold blanks.
+            let mut fields = line.rsplitn(3, ' ');
+            let (Some(time), Some(value), Some(name)) =
+                (fields.next(), fields.next(), fields.next())
+            else {
+                return Err(format!("not `name value time`: {line:?}"));
+            };
+            let well_formed = !value.is_empty() && time.bytes().all(|b| b.is_ascii_digit());
+            let Some(seconds) = time.parse::<u64>().ok().filter(|_| well_formed) else {
+                return Err(format!("not `name value time`: {line:?}"));
+            };
+            let at_connect = STAMPED_AT_CONNECT.iter().any(|n| name.contains(n));
+            if !at_connect && *timestamp.get_or_insert(seconds) != seconds {
+                return Err(format!("another timestamp than the lines before: {line:?}"));
+            }
+            if values.insert(name.to_owned(), value.to_owned()).is_some() {
+                return Err(format!("twice in one flush: {line:?}"));
+            }
+        }
+        let timestamp = timestamp.ok_or("no line carries the time of the flush")?;
+        Ok(Self { values, timestamp })
+    }
+}
