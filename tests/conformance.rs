@@ -94,7 +94,7 @@ fn check(name: &str) {
 
 fn replay(case: &Value, arguments: &[&str]) -> Vec<String> {
     let carbon = FakeCarbon::start();
-    let mut config = daemon::config(&carbon);
+    let mut config = daemon::config(carbon.port());
     for (key, value) in case["config"].as_object().expect("config is an object") {
         config[key] = value.clone();
     }

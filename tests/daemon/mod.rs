@@ -7,17 +7,19 @@
 //! given free ports picked beforehand, and [`replaced`] tells tests of our own options to step aside.
 
 mod carbon;
+mod directory;
 mod log;
+mod process;
 
 pub(crate) use carbon::{FakeCarbon, Flush};
+pub(crate) use directory::Directory;
+pub(crate) use log::DEADLINE;
+pub(crate) use process::Process;
 
-use log::Log;
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::{env, fs, process};
+use std::process::{Command, ExitStatus};
+use std::{env, fs};
 
 /// The command line that replaces our binary, if any.
 pub(crate) fn replaced() -> Option<Vec<String>> {
@@ -26,12 +28,11 @@ pub(crate) fn replaced() -> Option<Vec<String>> {
     (!words.is_empty()).then_some(words)
 }
 
-/// A running daemon, killed when dropped. A failing test prints all it logged.
+/// A running daemon, killed when dropped.
 pub(crate) struct Daemon {
-    child: Child,
-    log: Log,
+    process: Process,
     listeners: Vec<SocketAddr>,
-    // Removed last, when the process that reads it is gone.
+    // Declared last: removed when the process that reads it is gone.
     _directory: Directory,
 }
 
@@ -46,6 +47,7 @@ impl Daemon {
             daemon.listeners = vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)];
         } else {
             daemon.listeners = daemon
+                .process
                 .log
                 .lines()
                 .iter()
@@ -78,18 +80,8 @@ impl Daemon {
             }
             command
         };
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
-        let stdout = child.stdout.take().expect("stdout is piped");
-        let stderr = child.stderr.take().expect("stderr is piped");
-        let log = Log::follow(stdout, stderr);
         Self {
-            child,
-            log,
+            process: Process::spawn(&mut command),
             listeners: Vec::new(),
             _directory: directory,
         }
@@ -113,29 +105,22 @@ impl Daemon {
 
     /// Waits until a line of stdout or stderr contains `text` and returns the first such line.
     pub(crate) fn wait_for_line(&self, text: &str) -> String {
-        self.log.wait_for(text)
+        self.process.log.wait_for(text)
     }
 
     /// Every line printed so far, stdout and stderr together.
     pub(crate) fn lines(&self) -> Vec<String> {
-        self.log.lines()
+        self.process.log.lines()
     }
 
     /// Sends a signal (`"TERM"`, `"INT"`, ...) to the daemon.
     pub(crate) fn signal(&self, name: &str) {
-        // The shell's own kill: it is there on every system, and the tests need no unsafe.
-        let status = Command::new("sh")
-            .args(["-c", &format!("kill -{name} {}", self.child.id())])
-            .status()
-            .expect("sh starts");
-        assert!(status.success(), "signal {name} could not be sent");
+        self.process.signal(name);
     }
 
     /// Waits until the daemon has ended by itself.
     pub(crate) fn wait_exit(&mut self) -> ExitStatus {
-        // The end of both streams is the event; the process is gone or about to be.
-        self.log.wait_for_end();
-        self.child.wait().expect("the daemon can be waited for")
+        self.process.wait_exit()
     }
 
     /// Asks the daemon to stop with SIGTERM and waits until it has.
@@ -145,19 +130,8 @@ impl Daemon {
     }
 }
 
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // An error means that the process is gone already, which is what is wanted.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!("--- the daemon said:\n{}\n---", self.log.lines().join("\n"));
-        }
-    }
-}
-
-/// The configuration every test starts from: loopback, flushes every second into `carbon`.
-pub(crate) fn config(carbon: &FakeCarbon) -> Value {
+/// The configuration every test starts from: loopback, flushes every second to a carbon on `carbon_port`.
+pub(crate) fn config(carbon_port: u16) -> Value {
     let mut config = json!({
         "address": "127.0.0.1",
         "port": 0,
@@ -166,7 +140,7 @@ pub(crate) fn config(carbon: &FakeCarbon) -> Value {
         "flushInterval": 1000,
         "dialect": "statsd",
         "graphiteHost": "127.0.0.1",
-        "graphitePort": carbon.port(),
+        "graphitePort": carbon_port,
     });
     if replaced().is_some() {
         config["port"] = json!(free_udp_port());
@@ -221,31 +195,4 @@ fn listener(line: &str) -> Option<SocketAddr> {
             .parse()
             .unwrap_or_else(|_| panic!("not an address: {address:?} in {line:?}")),
     )
-}
-
-/// A directory of its own for each daemon, removed when dropped.
-pub(crate) struct Directory(PathBuf);
-
-impl Directory {
-    /// Creates a new, empty directory in cargo's directory for test output.
-    pub(crate) fn create() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("daemon-{}-{number}", process::id());
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::create_dir_all(&path).expect("a directory for the test can be created");
-        Self(path)
-    }
-
-    /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        // What is left is in cargo's own directory for tests and harms nothing.
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }

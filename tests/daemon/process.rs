@@ -1,0 +1,56 @@
+//! A child process whose output is followed and which does not outlive its test.
+
+use super::log::Log;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+
+/// Killed when dropped; a failing test prints all it said.
+pub(crate) struct Process {
+    child: Child,
+    /// What it has printed so far.
+    pub(crate) log: Log,
+}
+
+impl Process {
+    /// Starts `command` without input.
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let log = Log::follow(stdout, stderr);
+        Self { child, log }
+    }
+
+    /// Sends a signal (`"TERM"`, `"INT"`, ...).
+    pub(crate) fn signal(&self, name: &str) {
+        // The shell's own kill: it is there on every system, and the tests need no unsafe.
+        let status = Command::new("sh")
+            .args(["-c", &format!("kill -{name} {}", self.child.id())])
+            .status()
+            .expect("sh starts");
+        assert!(status.success(), "signal {name} could not be sent");
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) fn wait_exit(&mut self) -> ExitStatus {
+        // The end of both streams is the event; the process is gone or about to be.
+        self.log.wait_for_end();
+        self.child.wait().expect("a child can be waited for")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // An error means that the process is gone already, which is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- it said:\n{}\n---", self.log.lines().join("\n"));
+        }
+    }
+}
