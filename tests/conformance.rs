@@ -7,7 +7,8 @@
 
 #[allow(
     dead_code,
-    reason = "shared by several test programs, each of which uses a part"
+    unused_imports,
+    reason = "each test program uses a part of it"
 )]
 mod daemon;
 

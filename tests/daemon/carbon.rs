@@ -24,7 +24,11 @@ pub(crate) struct FakeCarbon {
 impl FakeCarbon {
     /// Listens on 127.0.0.1.
     pub(crate) fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port for carbon");
+        Self::accept_on(TcpListener::bind("127.0.0.1:0").expect("a port for carbon"))
+    }
+
+    /// Accepts on a listener that a test prepared.
+    pub(crate) fn accept_on(listener: TcpListener) -> Self {
         let port = listener
             .local_addr()
             .expect("a bound socket has an address")
@@ -60,20 +64,6 @@ impl FakeCarbon {
             Err(error) => panic!("no flush reached carbon within {DEADLINE:?}: {error}"),
         }
     }
-
-    /// The flushes that arrived and were not yet asked for.
-    ///
-    /// Meant for a daemon that has ended: its connections are closed, but this end may still be
-    /// reading, so `last` says how to recognise the flush after which nothing can follow.
-    pub(crate) fn until(&self, mut last: impl FnMut(&Flush) -> bool) -> Vec<Flush> {
-        let mut flushes = Vec::new();
-        loop {
-            flushes.push(self.next());
-            if last(&flushes[flushes.len() - 1]) {
-                return flushes;
-            }
-        }
-    }
 }
 
 /// The content of one connection.
@@ -92,6 +82,11 @@ impl Flush {
         let text = text.unwrap_or_else(|| panic!("{name} is missing in {:#?}", self.values));
         text.parse()
             .unwrap_or_else(|_| panic!("{name} is {text:?}, no number"))
+    }
+
+    /// The count of a counter, as legacy names have it.
+    pub(crate) fn count(&self, counter: &str) -> f64 {
+        self.number(&format!("stats_counts.{counter}"))
     }
 
     fn parse(payload: Vec<u8>) -> Result<Self, String> {

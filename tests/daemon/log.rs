@@ -1,7 +1,7 @@
 //! What a process prints, collected by threads so that tests can wait for a line.
 
 use std::io::{BufRead, BufReader, Read};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
@@ -32,37 +32,44 @@ impl Log {
 
     /// Every line so far.
     pub(crate) fn lines(&self) -> Vec<String> {
-        self.0
-            .0
-            .lock()
-            .expect("no thread panics with the lock")
-            .lines
-            .clone()
+        self.text().lines.clone()
     }
 
     /// Waits for a line that contains `text`; fails when both streams end without one.
     pub(crate) fn wait_for(&self, text: &str) -> String {
-        let found = |t: &Text| t.lines.iter().find(|line| line.contains(text)).cloned();
-        self.wait(|t| t.ended_streams == 2 || found(t).is_some(), text);
-        let guard = self.0.0.lock().expect("no thread panics with the lock");
-        found(&guard).unwrap_or_else(|| panic!("the process ended and never said {text:?}"))
+        let mut found = None;
+        let mut looked_at = 0;
+        self.wait(text, |t| {
+            found = t.lines[looked_at..]
+                .iter()
+                .find(|line| line.contains(text))
+                .cloned();
+            looked_at = t.lines.len();
+            found.is_some() || t.ended_streams == 2
+        });
+        found.unwrap_or_else(|| panic!("the process ended and never said {text:?}"))
     }
 
     /// Waits until both streams have ended.
     pub(crate) fn wait_for_end(&self) {
-        self.wait(|t| t.ended_streams == 2, "end of output");
+        self.wait("end of output", |t| t.ended_streams == 2);
     }
 
-    fn wait(&self, done: impl Fn(&Text) -> bool, what: &str) {
-        let (mutex, changed) = &*self.0;
-        let guard = mutex.lock().expect("no thread panics with the lock");
-        let (_guard, result) = changed
-            .wait_timeout_while(guard, DEADLINE, |t| !done(t))
-            .expect("no thread panics with the lock");
-        assert!(
-            !result.timed_out(),
-            "waited {DEADLINE:?} in vain for: {what}"
-        );
+    fn wait(&self, what: &str, mut done: impl FnMut(&Text) -> bool) {
+        let result = self
+            .0
+            .1
+            .wait_timeout_while(self.text(), DEADLINE, |t| !done(t));
+        // Nobody may panic with the lock: a failing test still prints what is behind it.
+        let timed_out = result
+            .expect("no thread panics with the lock")
+            .1
+            .timed_out();
+        assert!(!timed_out, "waited {DEADLINE:?} in vain for: {what}");
+    }
+
+    fn text(&self) -> MutexGuard<'_, Text> {
+        self.0.0.lock().expect("no thread panics with the lock")
     }
 }
 

@@ -123,6 +123,15 @@ impl Daemon {
         self.process.wait_exit()
     }
 
+    /// Stops the daemon with `signal` and returns the flush that stopping makes. Meant for
+    /// [`config_without_ticks`], where no other flush comes before it.
+    pub(crate) fn stop(mut self, signal: &str, carbon: &FakeCarbon) -> Flush {
+        self.signal(signal);
+        let flush = carbon.next();
+        assert_eq!(self.wait_exit().code(), Some(0), "exit after SIG{signal}");
+        flush
+    }
+
     /// Asks the daemon to stop with SIGTERM and waits until it has.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
         self.signal("TERM");
@@ -145,6 +154,17 @@ pub(crate) fn config(carbon_port: u16) -> Value {
     if replaced().is_some() {
         config["port"] = json!(free_udp_port());
         config["mgmt_port"] = json!(free_tcp_port());
+    }
+    config
+}
+
+/// The same with `options` on top and an interval far longer than any test: the only flush is the
+/// one that stopping makes, so a test asks for its outcome by stopping the daemon.
+pub(crate) fn config_without_ticks(carbon: &FakeCarbon, options: Value) -> Value {
+    let mut config = config(carbon.port());
+    config["flushInterval"] = json!(600_000);
+    for (key, value) in options.as_object().expect("options are an object") {
+        config[key] = value.clone();
     }
     config
 }

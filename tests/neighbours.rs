@@ -1,0 +1,260 @@
+//! What the daemon does when the programs around it misbehave: clients that send garbage or too
+//! much at once, a carbon that is away, does not exist, or does not read.
+
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "each test program uses a part of it"
+)]
+mod daemon;
+
+use daemon::{Daemon, FakeCarbon, config_without_ticks};
+use serde_json::json;
+use socket2::{Domain, Socket, Type};
+use std::io::{ErrorKind, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+
+/// A TCP socket that owns a port and refuses connections until it listens.
+fn deaf_socket() -> (Socket, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a TCP socket");
+    let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    socket.bind(&any_port.into()).expect("a free port");
+    let address = socket.local_addr().expect("a bound socket has an address");
+    (socket, address.as_socket().expect("an IP address"))
+}
+
+#[test]
+fn carbon_may_be_away_and_come_back() {
+    let (socket, address) = deaf_socket();
+    let daemon = Daemon::start(&daemon::config(address.port()), &[]);
+    let client = daemon.client();
+    let line = daemon.wait_for_line("refused");
+    assert!(
+        line.contains(&address.to_string()),
+        "names the address: {line}"
+    );
+    assert!(line.contains("graphitePort"), "the way out: {line}");
+
+    client.send(b"while_away:1|c").expect("loopback takes it");
+    socket.listen(16).expect("the socket can listen");
+    let carbon = FakeCarbon::accept_on(TcpListener::from(socket));
+    // The gauge outlives intervals that were lost.
+    client.send(b"level:7|g").expect("loopback takes it");
+    while !carbon.next().values.contains_key("stats.gauges.level") {}
+    let complaints = daemon
+        .lines()
+        .iter()
+        .filter(|line| line.contains("refused"))
+        .count();
+    assert_eq!(complaints, 1, "one outage, one line: {:#?}", daemon.lines());
+}
+
+#[test]
+fn carbon_may_have_no_address() {
+    let mut config = daemon::config(2003);
+    // Longer than a label of a name may be: refused by the resolver, whatever the network.
+    let host = format!("{}.invalid", "carbon".repeat(20));
+    config["graphiteHost"] = json!(host);
+    let mut daemon = Daemon::start(&config, &[]);
+    let line = daemon.wait_for_line("graphiteHost");
+    assert!(line.contains(&host), "names the host: {line}");
+    assert_eq!(daemon.terminate().code(), Some(0));
+}
+
+#[test]
+fn carbon_may_never_read() {
+    // Small segments and a small window, so that little fits in between.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a TCP socket");
+    socket
+        .set_tcp_mss(536)
+        .expect("the segment size can be set");
+    socket
+        .set_recv_buffer_size(4096)
+        .expect("the window can be set");
+    socket
+        .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
+        .expect("a free port");
+    socket.listen(128).expect("the socket can listen");
+    let listener = TcpListener::from(socket);
+    let address = listener
+        .local_addr()
+        .expect("a bound socket has an address");
+
+    let names = 2000;
+    let payload_at_least = names * 2 * 100;
+    assert!(
+        in_flight_at_most(address) < payload_at_least,
+        "the flush would fit on the way"
+    );
+    let mut config = daemon::config(address.port());
+    config["backends"] = json!(["./backends/graphite", "./backends/console"]);
+    let daemon = Daemon::start(&config, &[]);
+    let client = daemon.client();
+    for name in 0..names {
+        client
+            .send(format!("{name:0>100}:1|c").as_bytes())
+            .expect("loopback takes it");
+    }
+    // What the console shows was received and flushed, whatever became of the other backend.
+    daemon.wait_for_line("0000000000");
+    for round in ["first", "second", "third"] {
+        client
+            .send(format!("after_{round}:1|c").as_bytes())
+            .expect("loopback takes it");
+        daemon.wait_for_line(&format!("after_{round}"));
+    }
+}
+
+/// How many bytes a sender can get rid of when nobody reads at `address`.
+fn in_flight_at_most(address: SocketAddr) -> usize {
+    let mut stream = TcpStream::connect(address).expect("somebody listens");
+    stream
+        .set_nonblocking(true)
+        .expect("a stream can be non-blocking");
+    let mut written = 0;
+    loop {
+        match stream.write(&[0; 4096]) {
+            Ok(count) => written += count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return written,
+            Err(error) => panic!("the probe failed: {error}"),
+        }
+    }
+}
+
+#[test]
+fn a_cut_datagram_keeps_its_complete_lines() {
+    // 600 bytes of lines of 18: the cut after 512 falls into the 29th.
+    let lines: String = (0..40)
+        .map(|line| format!("cut.line.{line:04}:1|c\n"))
+        .collect();
+    let datagram = &lines.as_bytes()[..600];
+    let carbon = FakeCarbon::start();
+    let daemon = Daemon::start(
+        &config_without_ticks(&carbon, json!({"maxDatagram": 512})),
+        &[],
+    );
+    let client = daemon.client();
+    client.send(datagram).expect("loopback takes it");
+    // Exactly as long as allowed: whole, though it does not end in a newline.
+    let mut whole = format!("whole:1|c\n{}", "w".repeat(512 - 10 - 4));
+    whole.push_str(":1|c");
+    assert_eq!(whole.len(), 512);
+    client.send(whole.as_bytes()).expect("loopback takes it");
+    let flush = daemon.stop("TERM", &carbon);
+    let counted: Vec<bool> = (0..40)
+        .map(|line| {
+            flush
+                .values
+                .contains_key(&format!("stats_counts.cut.line.{line:04}"))
+        })
+        .collect();
+    let expected: Vec<bool> = (0..40).map(|line| line < 28).collect();
+    assert_eq!(counted, expected);
+    assert_eq!(flush.number("stats.statsd_fast.truncated"), 1.0);
+    assert_eq!(flush.count("whole"), 1.0);
+    assert_eq!(flush.count(&"w".repeat(512 - 10 - 4)), 1.0);
+    assert_eq!(flush.count("statsd.packets_received"), 2.0);
+    assert_eq!(flush.count("statsd.metrics_received"), 30.0);
+    assert_eq!(flush.count("statsd.bad_lines_seen"), 0.0);
+}
+
+#[test]
+fn garbage_is_counted_and_harms_no_neighbour() {
+    for (dialect, threads) in [
+        ("statsd", "1"),
+        ("statsd", "4"),
+        ("auto", "1"),
+        ("auto", "4"),
+    ] {
+        let carbon = FakeCarbon::start();
+        let config = config_without_ticks(&carbon, json!({"dialect": dialect}));
+        let daemon = Daemon::start(&config, &["--threads", threads]);
+        let garbler = daemon.client();
+        let neighbour = daemon.client();
+        let mut random = XorShift(0x9E37_79B9_7F4A_7C15);
+        let mut bad_lines = 0;
+        for _ in 0..200 {
+            // Without a colon no line can be a metric: each non-empty one is bad, whatever it holds.
+            let length = random.below(300);
+            let bytes: Vec<u8> = (0..length)
+                .map(|_| random.below(256) as u8)
+                .map(|byte| if byte == b':' { b'\n' } else { byte })
+                .collect();
+            bad_lines += bytes
+                .split(|&byte| byte == b'\n')
+                .filter(|l| !l.is_empty())
+                .count();
+            garbler.send(&bytes).expect("loopback takes it");
+            neighbour
+                .send(b"neighbour:1|c\nneighbour:5|ms")
+                .expect("loopback takes it");
+        }
+        let flush = daemon.stop("TERM", &carbon);
+        assert_eq!(
+            flush.count("neighbour"),
+            200.0,
+            "{dialect}, {threads} threads"
+        );
+        assert_eq!(flush.number("stats.timers.neighbour.sum"), 1000.0);
+        assert_eq!(flush.count("statsd.packets_received"), 400.0);
+        assert_eq!(flush.count("statsd.bad_lines_seen"), bad_lines as f64);
+        assert_eq!(
+            flush.count("statsd.metrics_received"),
+            bad_lines as f64 + 400.0
+        );
+        assert_eq!(flush.values["statsd.numStats"], "5");
+    }
+}
+
+#[test]
+fn garbage_close_to_the_grammar_harms_no_neighbour() {
+    const ALPHABET: &[u8] = b"ab0159.-+e:::|||cgmshd@#,;\n\r _/\xff\0";
+    for (dialect, threads) in [
+        ("statsd", "1"),
+        ("statsd", "4"),
+        ("auto", "1"),
+        ("auto", "4"),
+    ] {
+        let carbon = FakeCarbon::start();
+        let config = config_without_ticks(&carbon, json!({"dialect": dialect}));
+        let daemon = Daemon::start(&config, &["--threads", threads]);
+        let garbler = daemon.client();
+        let neighbour = daemon.client();
+        let mut random = XorShift(0x2545_F491_4F6C_DD1D);
+        let mut lines = 0;
+        for _ in 0..200 {
+            let length = random.below(300);
+            let bytes: Vec<u8> = (0..length)
+                .map(|_| ALPHABET[random.below(ALPHABET.len() as u64) as usize])
+                .collect();
+            lines += bytes
+                .split(|&byte| byte == b'\n')
+                .filter(|l| !l.is_empty())
+                .count();
+            garbler.send(&bytes).expect("loopback takes it");
+            neighbour.send(b"neighbour:1|c").expect("loopback takes it");
+        }
+        // That the flush parses at all is checked by the receiver, line by line.
+        let flush = daemon.stop("TERM", &carbon);
+        assert_eq!(
+            flush.count("neighbour"),
+            200.0,
+            "{dialect}, {threads} threads"
+        );
+        assert_eq!(flush.count("statsd.packets_received"), 400.0);
+        assert_eq!(flush.count("statsd.metrics_received"), lines as f64 + 200.0);
+        assert!(flush.count("statsd.bad_lines_seen") > 0.0);
+    }
+}
+
+/// Marsaglia's generator: the same garbage on every run.
+struct XorShift(u64);
+
+impl XorShift {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % bound
+    }
+}
