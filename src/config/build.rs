@@ -77,7 +77,7 @@ fn flush_options(values: &Values, ingest: &ingest::Options) -> flush::Options {
 fn listeners(values: &Values, checker: &mut Checker<'_>) -> Vec<udp::Options> {
     let mut udp: Vec<udp::Options> = Vec::new();
     // Where to point at when nothing is left.
-    let mut last = None;
+    let last;
     if let Some((Typed::Servers(listeners), place)) = values.get("servers") {
         last = Some((*place, "servers"));
         for listener in listeners {
@@ -108,7 +108,7 @@ fn listeners(values: &Values, checker: &mut Checker<'_>) -> Vec<udp::Options> {
         }
     } else {
         let place = values.get("server").map(|(_, place)| *place);
-        last = last.or(place.map(|place| (place, "server")));
+        last = place.map(|place| (place, "server"));
         udp.extend(listener_options(values, values, (place, "server"), checker));
     }
     if udp.is_empty() && checker.problems.is_empty() {
@@ -156,26 +156,25 @@ fn backends(values: &Values, checker: &mut Checker<'_>) -> Vec<deliver::Backend>
         Some((Typed::Backends(listed), place)) => (listed.as_slice(), Some(*place)),
         _ => (&[Backend::Graphite][..], None),
     };
-    if listed.is_empty() {
-        checker.warn(
-            place,
-            "backends",
-            "no backend is left: what is received is sent nowhere",
-            "",
-        );
-    }
     // With problems about, the backends or the host may only seem to be missing.
-    if checker.problems.is_empty()
-        && listed.contains(&Backend::Graphite)
-        && !values.contains_key("graphiteHost")
-    {
-        let hint = "write graphiteHost: \"carbon.example.org\", or backends: [\"./backends/console\"] to see the values";
-        checker.warn(
-            None,
-            "graphiteHost",
-            "is missing: nothing will be sent to Graphite",
-            hint,
-        );
+    if checker.problems.is_empty() {
+        if listed.is_empty() {
+            checker.warn(
+                place,
+                "backends",
+                "no backend is left: what is received is sent nowhere",
+                "",
+            );
+        }
+        if listed.contains(&Backend::Graphite) && !values.contains_key("graphiteHost") {
+            let hint = "write graphiteHost: \"carbon.example.org\", or backends: [\"./backends/console\"] to see the values";
+            checker.warn(
+                None,
+                "graphiteHost",
+                "is missing: nothing will be sent to Graphite",
+                hint,
+            );
+        }
     }
     let build = |backend: &Backend| match backend {
         Backend::Console => deliver::Backend::Console(console::Options::default()),

@@ -69,6 +69,16 @@ pub struct Loaded {
     pub warnings: Vec<Finding>,
 }
 
+impl From<Config> for Loaded {
+    /// A configuration that nothing is odd about.
+    fn from(config: Config) -> Self {
+        Self {
+            config,
+            warnings: Vec::new(),
+        }
+    }
+}
+
 /// A place in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {

@@ -222,7 +222,7 @@ mod tests {
             Nesting::TooDeep(_)
         ));
         assert!(matches!(
-            scan(&"{if(1)a,b;else ".repeat(1).repeat(PATH_TOKENS_MAX)),
+            scan(&"{if(1)a,b;else ".repeat(PATH_TOKENS_MAX)),
             Nesting::TooDeep(_)
         ));
         assert!(matches!(

@@ -1,0 +1,349 @@
+//! The tree of a file -> typed values by name, with everything that is wrong or odd about them.
+
+mod endpoints;
+mod timers;
+
+use super::coerce::{self, shown, truthy};
+use super::javascript::{Entry, Node, Value};
+use super::settings::{self, Effect, Kind, Range, SETTINGS, Setting};
+use super::{Finding, Place};
+use crate::deliver::graphite::Namespace;
+use crate::flush::{HistogramRule, Threshold};
+use std::collections::HashMap;
+
+/// A value that passed its check.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Typed {
+    Backends(Vec<Backend>),
+    Fields(Vec<String>),
+    Flag(bool),
+    Histogram(Vec<HistogramRule>),
+    Namespace(Namespace),
+    Number(u64),
+    Server(Server),
+    Servers(Vec<Listener>),
+    Text(String),
+    Thresholds(Vec<Threshold>),
+}
+
+/// A backend of this version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Backend {
+    Console,
+    Graphite,
+}
+
+/// A server module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Server {
+    Udp,
+    Tcp,
+}
+
+/// One entry of `servers`, and where it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Listener {
+    pub(super) values: Values,
+    pub(super) path: String,
+    pub(super) place: Place,
+}
+
+/// What was written and valid, by dotted name; what is not in it has its default.
+pub(super) type Values = HashMap<&'static str, (Typed, Place)>;
+
+/// Collects what is wrong while values are looked at.
+#[derive(Debug)]
+pub(super) struct Checker<'o> {
+    pub(super) origin: &'o str,
+    pub(super) problems: Vec<Finding>,
+    pub(super) warnings: Vec<Finding>,
+}
+
+impl Checker<'_> {
+    /// Looks at a whole file.
+    pub(super) fn file(&mut self, root: &Node) -> Values {
+        let mut values = Values::new();
+        let Value::Map(entries) = &root.value else {
+            let message = format!("expected an object, found {}", shown(&root.value));
+            self.problem(root.place, "", message, "write { key: value, ... }");
+            return values;
+        };
+        for entry in entries
+            .iter()
+            .filter(|entry| entry.node.value != Value::Undefined)
+        {
+            if settings::is_group(&entry.key) {
+                self.group(entry, &mut values);
+            } else if let Some(setting) =
+                settings::find(&entry.key).filter(|_| !entry.key.contains('.'))
+            {
+                self.setting(&entry.key, setting, entry, &mut values);
+            } else {
+                let tops = SETTINGS
+                    .iter()
+                    .map(|s| s.name.split('.').next().unwrap_or(s.name));
+                self.unknown(&entry.key, entry, tops);
+            }
+        }
+        values
+    }
+
+    fn group(&mut self, group: &Entry, values: &mut Values) {
+        let Value::Map(entries) = &group.node.value else {
+            if truthy(&group.node.value) {
+                let message = format!("expected an object, found {}", shown(&group.node.value));
+                self.problem(
+                    group.node.place,
+                    &group.key,
+                    message,
+                    format!("write {}: {{ key: value, ... }}", group.key),
+                );
+            }
+            return;
+        };
+        for entry in entries
+            .iter()
+            .filter(|entry| entry.node.value != Value::Undefined)
+        {
+            let path = format!("{}.{}", group.key, entry.key);
+            match settings::find(&path) {
+                Some(setting) => self.setting(&path, setting, entry, values),
+                None => {
+                    let prefix = format!("{}.", group.key);
+                    self.unknown(
+                        &path,
+                        entry,
+                        SETTINGS
+                            .iter()
+                            .filter_map(|s| s.name.strip_prefix(prefix.as_str())),
+                    );
+                }
+            }
+        }
+    }
+
+    fn setting(
+        &mut self,
+        path: &str,
+        setting: &'static Setting,
+        entry: &Entry,
+        values: &mut Values,
+    ) {
+        match setting.effect {
+            Effect::Now => {}
+            Effect::Later => self.warn(entry.place, path, "has no effect yet", ""),
+            Effect::Never => self.warn(
+                entry.place,
+                path,
+                "has no effect, in StatsD neither",
+                "remove it",
+            ),
+        }
+        if let Some(typed) = self.value(path, setting, &entry.node) {
+            values.insert(setting.name, (typed, entry.node.place));
+        }
+    }
+
+    fn unknown<'n>(&mut self, path: &str, entry: &Entry, known: impl Iterator<Item = &'n str>) {
+        let hint = match (settings::find(&entry.key), entry.key.split_once('.')) {
+            (Some(_), Some((group, key))) => format!("write {group}: {{ {key}: ... }}"),
+            _ => settings::nearest(&entry.key, known)
+                .map(|name| format!("did you mean {name}?"))
+                .unwrap_or_default(),
+        };
+        self.warn(entry.place, path, "unknown key, ignored", hint);
+    }
+
+    /// The typed value, or `None` for the default and for what is wrong.
+    fn value(&mut self, path: &str, setting: &Setting, node: &Node) -> Option<Typed> {
+        let value = &node.value;
+        match setting.kind {
+            Kind::Any => None,
+            Kind::Backends => self.backends(path, node).map(Typed::Backends),
+            Kind::Choice(choices) => self.choice(path, setting, choices, node),
+            Kind::Exact => match value {
+                Value::Bool(flag) => Some(Typed::Flag(*flag)),
+                _ => self.unexpected(path, setting, "true or false", node),
+            },
+            Kind::Flag => Some(Typed::Flag(self.flag(path, node))),
+            Kind::Histogram => self.histogram(path, setting, node).map(Typed::Histogram),
+            Kind::List => match value {
+                Value::List(_) => None,
+                _ if !truthy(value) => None,
+                _ => self.unexpected(path, setting, "a list", node),
+            },
+            Kind::Namespace => Some(Typed::Namespace(self.namespace(path, node))),
+            Kind::Number(range) => self.number(path, setting, range, node).map(Typed::Number),
+            Kind::Part => match value {
+                Value::String(text) => Some(Typed::Text(text.clone())),
+                Value::Number(_) => Some(Typed::Text(coerce::string(value))),
+                _ => self.unexpected(path, setting, "a text", node),
+            },
+            Kind::Percentiles => self.thresholds(path, node).map(Typed::Thresholds),
+            Kind::Server => self.server(path, setting, node).map(Typed::Server),
+            Kind::Servers => self.servers(path, setting, node).map(Typed::Servers),
+            Kind::Spelled => {
+                let text = coerce::string(value);
+                if !matches!(value, Value::String(_)) {
+                    self.warn(
+                        node.place,
+                        path,
+                        format!("is no text, {text:?} is used"),
+                        "put it into quotes",
+                    );
+                }
+                Some(Typed::Text(text))
+            }
+            Kind::Text => match value {
+                Value::String(text) => (!text.is_empty()).then(|| Typed::Text(text.clone())),
+                _ if !truthy(value) => None,
+                _ => self.unexpected(path, setting, "a text in quotes", node),
+            },
+            Kind::TimerFields => self.timer_fields(path, node).map(Typed::Fields),
+            Kind::Ttl => Some(Typed::Number(self.ttl(path, node))),
+        }
+    }
+
+    fn flag(&mut self, path: &str, node: &Node) -> bool {
+        if let Value::String(text) = &node.value
+            && matches!(text.as_str(), "false" | "no" | "off" | "0")
+        {
+            let message = format!("the text {text:?} counts as true");
+            self.warn(node.place, path, message, "write false without quotes");
+        }
+        truthy(&node.value)
+    }
+
+    fn namespace(&mut self, path: &str, node: &Node) -> Namespace {
+        match &node.value {
+            Value::Bool(true) => Namespace::Legacy,
+            Value::Bool(false) => Namespace::Prefixed,
+            value => {
+                let message = format!(
+                    "{} is neither true nor false: legacy names, but .rate and .count at their ends",
+                    shown(value)
+                );
+                self.warn(node.place, path, message, "write true or false");
+                Namespace::Hybrid
+            }
+        }
+    }
+
+    fn number(&mut self, path: &str, setting: &Setting, range: Range, node: &Node) -> Option<u64> {
+        if matches!(node.value, Value::Null) || (range.falsy_is_default && !truthy(&node.value)) {
+            return None;
+        }
+        let written = coerce::number(&node.value);
+        let number = if range.rounded {
+            written.round()
+        } else {
+            written
+        };
+        // NaN fails both comparisons.
+        if number >= range.min as f64 && number <= range.max as f64 && number.fract() == 0.0 {
+            return Some(number as u64);
+        }
+        self.unexpected(path, setting, &range.to_string(), node)
+    }
+
+    fn choice(
+        &mut self,
+        path: &str,
+        setting: &Setting,
+        choices: &[&str],
+        node: &Node,
+    ) -> Option<Typed> {
+        match &node.value {
+            value if !truthy(value) => None,
+            Value::String(text) if choices.contains(&text.as_str()) => {
+                Some(Typed::Text(text.clone()))
+            }
+            Value::String(text) if setting.name == "graphiteProtocol" && text == "pickle" => {
+                let hint = "write \"text\" and let graphitePort name carbon's plaintext port, by default 2003";
+                self.problem(
+                    node.place,
+                    path,
+                    "the pickle protocol is not in this version",
+                    hint,
+                );
+                None
+            }
+            _ => {
+                let quoted: Vec<_> = choices.iter().map(|choice| format!("{choice:?}")).collect();
+                self.unexpected(path, setting, &quoted.join(" or "), node)
+            }
+        }
+    }
+
+    fn ttl(&mut self, path: &str, node: &Node) -> u64 {
+        match node.value {
+            Value::Number(number) if number.fract() == 0.0 && number >= 1.0 => number as u64,
+            _ => {
+                let message = format!(
+                    "{} is no whole number from 1 on, 1 is used",
+                    shown(&node.value)
+                );
+                self.warn(
+                    node.place,
+                    path,
+                    message,
+                    "write the number of flushes without quotes",
+                );
+                1
+            }
+        }
+    }
+
+    fn unexpected<T>(
+        &mut self,
+        path: &str,
+        setting: &Setting,
+        expected: &str,
+        node: &Node,
+    ) -> Option<T> {
+        let hint = match (setting.default, setting.name) {
+            (_, "flushInterval" | "stopDeadline") => "10 seconds are 10000".to_owned(),
+            ("undefined", _) => setting.help.to_owned(),
+            (default, _) => format!("the default is {default}"),
+        };
+        self.problem(
+            node.place,
+            path,
+            format!("expected {expected}, found {}", shown(&node.value)),
+            hint,
+        );
+        None
+    }
+
+    pub(super) fn problem(
+        &mut self,
+        place: impl Into<Option<Place>>,
+        key: &str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        let finding = self.finding(place.into(), key, message.into(), hint.into());
+        self.problems.push(finding);
+    }
+
+    pub(super) fn warn(
+        &mut self,
+        place: impl Into<Option<Place>>,
+        key: &str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        let finding = self.finding(place.into(), key, message.into(), hint.into());
+        self.warnings.push(finding);
+    }
+
+    fn finding(&self, place: Option<Place>, key: &str, message: String, hint: String) -> Finding {
+        Finding {
+            origin: self.origin.into(),
+            place,
+            key: key.into(),
+            message,
+            hint,
+        }
+    }
+}

@@ -1,0 +1,775 @@
+//! Configuration files and the command line, as a user meets them.
+
+use statsd_fast::config::{self, Config, Error, Loaded};
+use statsd_fast::deliver::{Backend, console, graphite};
+use statsd_fast::flush::{self, Bin, HistogramRule, Threshold};
+use statsd_fast::ingest::{self, source::udp};
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+fn file(name: &str) -> String {
+    format!("tests/config/{name}")
+}
+
+fn load(name: &str) -> Result<Loaded, Error> {
+    config::load(Path::new(&file(name)))
+}
+
+fn parse(text: &str) -> Loaded {
+    config::parse(text, "cfg").unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+fn warnings(loaded: &Loaded) -> Vec<String> {
+    loaded.warnings.iter().map(ToString::to_string).collect()
+}
+
+/// What is wrong with `text`, hints left out.
+fn problems(text: &str) -> Vec<String> {
+    let error = config::parse(text, "cfg").expect_err(text);
+    error
+        .to_string()
+        .lines()
+        .filter(|line| !line.starts_with("  hint: "))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The options of the one backend, which has to be Graphite.
+fn graphite_of(text: &str) -> graphite::Options {
+    match parse(text).config.backends.as_slice() {
+        [Backend::Graphite(options)] => options.clone(),
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+fn threshold(percent: f64, label: &str) -> Threshold {
+    Threshold {
+        percent,
+        label: label.into(),
+    }
+}
+
+fn bin(below: Option<f64>, label: &str) -> Bin {
+    Bin {
+        below,
+        label: label.into(),
+    }
+}
+
+#[test]
+fn every_setting_reaches_its_wing() {
+    let Loaded { config, warnings } = load("plain.json").expect("plain.json");
+    let graphite = graphite::Options {
+        host: Some("carbon.example.org".into()),
+        port: 2013,
+        namespace: graphite::Namespace::Prefixed,
+        global_prefix: "gp".into(),
+        prefix_counter: String::new(),
+        prefix_timer: "pt".into(),
+        prefix_gauge: "pg".into(),
+        prefix_set: "ps".into(),
+        global_suffix: Some(String::new()),
+        prefix_stats: "mystats".into(),
+        flush_counts: false,
+        sanitize_names: true,
+    };
+    let want = Config {
+        threads: Some(2),
+        pin: false,
+        udp: vec![udp::Options {
+            address: Some("127.0.0.1".into()),
+            port: 9125,
+            ipv6: false,
+            receive_buffer: 1_048_576,
+            max_datagram: 1472,
+        }],
+        ingest: ingest::Options {
+            dialect: ingest::Dialect::Statsd,
+            sanitize_names: false,
+            exact_samples: 64,
+        },
+        flush: flush::Options {
+            interval: Duration::from_millis(500),
+            thresholds: vec![
+                threshold(90.0, "90"),
+                threshold(99.9, "99_9"),
+                threshold(-10.0, "top10"),
+                threshold(50.5, "50_5"),
+            ],
+            histogram: vec![
+                HistogramRule {
+                    metric: "render".into(),
+                    bins: vec![
+                        bin(Some(0.01), "0_01"),
+                        bin(Some(1.0), "1"),
+                        bin(Some(10.0), "10"),
+                        bin(None, "inf"),
+                    ],
+                },
+                HistogramRule {
+                    metric: String::new(),
+                    bins: vec![],
+                },
+            ],
+            timer_fields: Some(vec!["count".into(), "upper_percent".into()]),
+            delete_counters: true,
+            delete_timers: true,
+            delete_sets: true,
+            delete_gauges: false,
+            gauges_max_ttl: 3,
+            prefix_stats: "mystats".into(),
+            exact_samples: 64,
+        },
+        backends: vec![
+            Backend::Graphite(graphite),
+            Backend::Console(console::Options::default()),
+        ],
+        stop_deadline: Duration::from_millis(250),
+        debug: true,
+    };
+    assert_eq!(config, want);
+    assert_eq!(warnings, []);
+}
+
+#[test]
+fn several_listeners_replace_the_one() {
+    let loaded = load("listeners.json5").expect("listeners.json5");
+    let listener = |address: Option<&str>, port, ipv6| udp::Options {
+        address: address.map(Into::into),
+        port,
+        ipv6,
+        ..udp::Options::default()
+    };
+    assert_eq!(
+        loaded.config.udp,
+        [
+            listener(Some("127.0.0.1"), 0x2000, false),
+            listener(None, 8192, true)
+        ]
+    );
+    assert_eq!(loaded.config.flush.interval, Duration::from_secs(1));
+    assert_eq!(
+        warnings(&loaded),
+        [
+            "tests/config/listeners.json5:6:15: servers[2].server: TCP is not in this version, this listener is left out"
+        ]
+    );
+    let top_level_is_ignored = parse("{port: 1, servers: [{}], backends: []}").config.udp;
+    assert_eq!(top_level_is_ignored, [udp::Options::default()]);
+    let per_server_sizes = parse("{maxDatagram: 1500, servers: [{port: '0'}], backends: []}")
+        .config
+        .udp;
+    assert_eq!(
+        (per_server_sizes[0].port, per_server_sizes[0].max_datagram),
+        (0, 1500)
+    );
+}
+
+#[test]
+fn files_of_statsd_load_unchanged() {
+    for name in ["commented.js", "crlf.js"] {
+        let loaded = load(name).expect(name);
+        let graphite = graphite::Options {
+            host: Some("graphite.example.com".into()),
+            ..graphite::Options::default()
+        };
+        assert_eq!(loaded.config.backends, [Backend::Graphite(graphite)]);
+        assert_eq!(loaded.config.flush.thresholds, [threshold(95.0, "95")]);
+        let file = file(name);
+        assert_eq!(
+            warnings(&loaded),
+            [
+                format!("{file}:13:3: mgmt_port: has no effect yet"),
+                format!(
+                    "{file}:15:15: backends[1]: the backend repeater is not in this version, it is left out"
+                ),
+                format!(
+                    "{file}:16:15: backends[2]: the backend statsd-librato-backend is not in this version, it is left out"
+                ),
+                format!("{file}:17:3: repeater: has no effect yet"),
+                format!("{file}:19:3: librato: has no effect yet"),
+            ]
+        );
+    }
+    assert_eq!(
+        load("bom.json").expect("bom.json").config,
+        Config::without_file()
+    );
+}
+
+#[test]
+fn all_problems_of_a_file_are_reported_in_order() {
+    let error = load("problems.json").expect_err("problems.json");
+    assert_eq!(
+        error.to_string(),
+        include_str!("config/problems.txt").trim_end()
+    );
+    let odd: Vec<_> = error.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        odd,
+        [
+            "tests/config/problems.json:4:35: percentThreshold[2]: 101 is beyond 100 percent: most of its values are no \
+             numbers (write a percentile from -100 to 100)",
+            "tests/config/problems.json:7:40: graphite.globalPrefx: unknown key, ignored (did you mean globalPrefix?)",
+            "tests/config/problems.json:10:3: flush_interval: unknown key, ignored (did you mean flushInterval?)",
+        ]
+    );
+}
+
+#[test]
+fn broken_files_name_the_place_and_the_way_out() {
+    for (name, want) in [
+        (
+            "syntax.js",
+            "tests/config/syntax.js:3:3: syntax error: Expected `,` or `}` but found `Identifier`\n  \
+             hint: a comma, a quote or a bracket is often missing just before this place",
+        ),
+        (
+            "calculated.js",
+            "tests/config/calculated.js:2:9: process.env is not supported\n  \
+             hint: write the value itself, or have the file filled in before the start, e.g. by envsubst\n\
+             tests/config/calculated.js:3:18: a calculation is not supported\n  \
+             hint: write the result, e.g. 10000 in place of 10 * 1000\n\
+             tests/config/calculated.js:4:16: a function call is not supported\n  \
+             hint: write the result of the call in its place",
+        ),
+        (
+            "latin1.js",
+            "tests/config/latin1.js:2:20: the byte 0xe9 is not UTF-8\n  \
+             hint: save the file as UTF-8; if it is Latin-1, with iconv -f LATIN1 -t UTF-8",
+        ),
+        (
+            "empty.js",
+            "tests/config/empty.js:1:1: the file holds no value\n  \
+             hint: write an object, e.g. { backends: [\"./backends/console\"] }, or {} for the defaults",
+        ),
+        (
+            "deaf.js",
+            "tests/config/deaf.js:1:11: server: nothing would listen\n  \
+             hint: add a listener with server: \"./servers/udp\"",
+        ),
+        (
+            "missing.js",
+            "tests/config/missing.js: cannot be read: No such file or directory (os error 2); check the path, or start \
+             without a file for the defaults",
+        ),
+        (
+            "",
+            "tests/config/: cannot be read: it is a directory; name a file in it",
+        ),
+    ] {
+        assert_eq!(load(name).expect_err(name).to_string(), want);
+    }
+    let endless = config::load(Path::new("/dev/zero")).expect_err("no configuration");
+    assert_eq!(
+        endless.to_string(),
+        "/dev/zero: is longer than 1048576 bytes and hardly a configuration; check the path"
+    );
+}
+
+#[test]
+fn percentiles_are_read_as_the_reference_reads_them() {
+    let thresholds = |value: &str| {
+        parse(&format!("{{percentThreshold: {value}}}"))
+            .config
+            .flush
+            .thresholds
+    };
+    for falsy in ["0", "null", "false", "''", "NaN", "undefined", "-0"] {
+        assert_eq!(thresholds(falsy), [threshold(90.0, "90")], "{falsy}");
+    }
+    assert_eq!(thresholds("[]"), []);
+    assert_eq!(
+        thresholds("[0, -0]"),
+        [threshold(0.0, "0"), threshold(-0.0, "0")]
+    );
+    assert_eq!(thresholds("'99.90'"), [threshold(99.9, "99_90")]);
+    assert_eq!(
+        thresholds("['+5', '0x5A', '-1e-7', 1e-7]"),
+        [
+            threshold(5.0, "+5"),
+            threshold(90.0, "0x5A"),
+            threshold(-1e-7, "top1e-7"),
+            threshold(1e-7, "1etop7"),
+        ]
+    );
+    for (text, found) in [
+        ("'90%'", "\"90%\""),
+        ("' 90'", "\" 90\""),
+        ("true", "true"),
+        ("{}", "an object"),
+    ] {
+        let text = format!("{{percentThreshold: {text}}}");
+        assert_eq!(
+            problems(&text),
+            [format!(
+                "cfg:1:20: percentThreshold: expected a percentile from -100 to 100, found {found}"
+            )]
+        );
+    }
+    assert_eq!(
+        problems("{percentThreshold: [90, null]}"),
+        ["cfg:1:25: percentThreshold[1]: expected a percentile from -100 to 100, found null"]
+    );
+}
+
+#[test]
+fn histograms_are_read_as_the_reference_reads_them() {
+    let rules = |value: &str| {
+        parse(&format!("{{histogram: {value}}}"))
+            .config
+            .flush
+            .histogram
+    };
+    assert_eq!(rules("null"), []);
+    assert_eq!(
+        rules("[{metric: '', bins: [-1, '2.50', Infinity, 'inf']}]"),
+        [HistogramRule {
+            metric: String::new(),
+            bins: vec![
+                bin(Some(-1.0), "-1"),
+                bin(Some(2.5), "2_50"),
+                bin(Some(f64::INFINITY), "Infinity"),
+                bin(None, "inf")
+            ],
+        }]
+    );
+    let unordered =
+        parse("{graphiteHost: 'h', histogram: [{metric: 'a', bins: [10, 5, 'inf', 7], extra: 1}]}");
+    assert_eq!(
+        warnings(&unordered),
+        [
+            "cfg:1:58: histogram[0].bins[1]: 5 after a greater bin always counts 0 (sort the bins)",
+            "cfg:1:68: histogram[0].bins[3]: 7 after a greater bin always counts 0 (sort the bins)",
+            "cfg:1:72: histogram[0].extra: unknown key, ignored",
+        ]
+    );
+    assert_eq!(
+        problems("{histogram: {metric: 'a', bins: []}}"),
+        ["cfg:1:13: histogram: expected a list of rules, found an object"]
+    );
+    assert_eq!(
+        problems("{histogram: [5]}"),
+        ["cfg:1:14: histogram[0]: expected a rule, found 5"]
+    );
+}
+
+#[test]
+fn numbers_take_what_javascript_takes() {
+    let interval = |value: &str| {
+        parse(&format!("{{flushInterval: {value}}}"))
+            .config
+            .flush
+            .interval
+    };
+    for (value, ms) in [
+        ("'500'", 500),
+        ("0x64", 100),
+        ("99.5", 100),
+        ("9.5", 10),
+        ("[250]", 250),
+        ("86400000", 86_400_000),
+        ("0", 10_000),
+        ("''", 10_000),
+        ("false", 10_000),
+        ("null", 10_000),
+    ] {
+        assert_eq!(interval(value), Duration::from_millis(ms), "{value}");
+    }
+    for (value, found) in [
+        ("-5", "-5"),
+        ("9.4", "9.4"),
+        ("true", "true"),
+        ("86400001", "86400001"),
+        ("'10s'", "\"10s\""),
+        ("Infinity", "Infinity"),
+        ("{}", "an object"),
+    ] {
+        assert_eq!(
+            problems(&format!("{{flushInterval: {value}}}")),
+            [format!(
+                "cfg:1:17: flushInterval: expected a number of milliseconds from 10 to 86400000, found {found}"
+            )]
+        );
+    }
+    let port = |value: &str| parse(&format!("{{port: {value}}}")).config.udp[0].port;
+    for (value, want) in [
+        ("'9125'", 9125),
+        ("0", 8125),
+        ("'0'", 0),
+        ("65535", 65535),
+        ("null", 8125),
+    ] {
+        assert_eq!(port(value), want, "{value}");
+    }
+    assert_eq!(
+        problems("{port: 80.5}"),
+        ["cfg:1:8: port: expected a port from 0 to 65535, found 80.5"]
+    );
+    assert_eq!(
+        problems("{port: 65536}"),
+        ["cfg:1:8: port: expected a port from 0 to 65535, found 65536"]
+    );
+    assert_eq!(
+        problems("{graphitePort: '0'}"),
+        ["cfg:1:16: graphitePort: expected a port from 1 to 65535, found \"0\""]
+    );
+    assert_eq!(
+        problems("{threads: 0}"),
+        ["cfg:1:11: threads: expected a whole number from 1 to 1024, found 0"]
+    );
+    assert_eq!(
+        problems("{stopDeadline: 0}"),
+        ["cfg:1:16: stopDeadline: expected a number of milliseconds from 1 to 3600000, found 0"]
+    );
+    assert_eq!(
+        problems("{exactSamples: 1000001, maxDatagram: 511, receiveBuffer: 'x', pinThreads: 1}"),
+        [
+            "cfg:1:16: exactSamples: expected a whole number from 1 to 1000000, found 1000001",
+            "cfg:1:38: maxDatagram: expected a number of bytes from 512 to 65535, found 511",
+            "cfg:1:58: receiveBuffer: expected a number of bytes from 4096 to 1073741823, found \"x\"",
+            "cfg:1:75: pinThreads: expected true or false, found 1",
+        ]
+    );
+}
+
+#[test]
+fn flags_count_by_their_truth() {
+    let deletes = |text: &str| {
+        let flush = parse(text).config.flush;
+        [
+            flush.delete_counters,
+            flush.delete_timers,
+            flush.delete_sets,
+            flush.delete_gauges,
+        ]
+    };
+    assert_eq!(deletes("{}"), [false; 4]);
+    assert_eq!(deletes("{deleteIdleStats: true}"), [true; 4]);
+    assert_eq!(
+        deletes(
+            "{deleteIdleStats: 1, deleteCounters: false, deleteTimers: 0, deleteSets: null, deleteGauges: undefined}"
+        ),
+        [false, false, false, true]
+    );
+    assert_eq!(
+        deletes("{deleteIdleStats: false, deleteSets: 'yes'}"),
+        [false, false, true, false]
+    );
+
+    for (value, sanitize) in [
+        ("false", false),
+        ("0", false),
+        ("null", false),
+        ("''", false),
+        ("undefined", true),
+        ("1", true),
+    ] {
+        let text = format!("{{keyNameSanitize: {value}}}");
+        assert_eq!(
+            parse(&text).config.ingest.sanitize_names,
+            sanitize,
+            "{value}"
+        );
+        assert_eq!(graphite_of(&text).sanitize_names, !sanitize, "{value}");
+    }
+    for (value, counts) in [
+        ("undefined", true),
+        ("null", false),
+        ("0", false),
+        ("'x'", true),
+    ] {
+        assert_eq!(
+            graphite_of(&format!("{{flush_counts: {value}}}")).flush_counts,
+            counts,
+            "{value}"
+        );
+    }
+    assert_eq!(
+        warnings(&parse("{debug: 'false', backends: ['console']}")),
+        ["cfg:1:9: debug: the text \"false\" counts as true (write false without quotes)"]
+    );
+}
+
+#[test]
+fn gauges_live_for_whole_flushes() {
+    let ttl = |value: &str| {
+        let loaded = parse(&format!("{{gaugesMaxTTL: {value}, backends: ['console']}}"));
+        (loaded.config.flush.gauges_max_ttl, loaded.warnings.len())
+    };
+    assert_eq!(ttl("1"), (1, 0));
+    assert_eq!(ttl("3"), (3, 0));
+    assert_eq!(ttl("undefined"), (1, 0));
+    assert_eq!(ttl("1e300"), (u32::MAX, 0));
+    for odd in ["'3'", "2.5", "0", "-2", "true", "NaN", "Infinity"] {
+        assert_eq!(ttl(odd), (1, 1), "{odd}");
+    }
+}
+
+#[test]
+fn names_are_spelled_as_javascript_spells_them() {
+    for (value, want) in [
+        ("''", ""),
+        ("null", "null"),
+        ("0.5", "0.5"),
+        ("1e21", "1e+21"),
+        ("[1, null, 'a']", "1,,a"),
+        ("{}", "[object Object]"),
+    ] {
+        let text = format!("{{prefixStats: {value}}}");
+        assert_eq!(graphite_of(&text).prefix_stats, want, "{value}");
+        assert_eq!(parse(&text).config.flush.prefix_stats, want, "{value}");
+    }
+    let suffix = |value: &str| {
+        graphite_of(&format!("{{graphite: {{globalSuffix: {value}}}}}")).global_suffix
+    };
+    assert_eq!(suffix("undefined"), None);
+    assert_eq!(suffix("''"), Some(String::new()));
+    assert_eq!(suffix("'host1'"), Some("host1".into()));
+    assert_eq!(suffix("null"), Some("null".into()));
+    let namespace =
+        |value: &str| graphite_of(&format!("{{graphite: {{legacyNamespace: {value}}}}}")).namespace;
+    assert_eq!(namespace("true"), graphite::Namespace::Legacy);
+    assert_eq!(namespace("undefined"), graphite::Namespace::Legacy);
+    assert_eq!(namespace("false"), graphite::Namespace::Prefixed);
+    for other in ["'false'", "'true'", "0", "1", "null"] {
+        assert_eq!(namespace(other), graphite::Namespace::Hybrid, "{other}");
+    }
+}
+
+#[test]
+fn timer_fields_filter_only_as_a_list_with_names() {
+    let fields = |value: &str| {
+        parse(&format!("{{calculatedTimerMetrics: {value}}}"))
+            .config
+            .flush
+            .timer_fields
+    };
+    for all in ["undefined", "null", "[]", "'count'", "{}"] {
+        assert_eq!(fields(all), None, "{all}");
+    }
+    assert_eq!(
+        fields("['count', 'upper_90']"),
+        Some(vec!["count".into(), "upper_90".into()])
+    );
+    let odd = parse("{calculatedTimerMetrics: ['count', 'upper_90'], backends: ['console']}");
+    assert_eq!(
+        warnings(&odd),
+        [
+            "cfg:1:36: calculatedTimerMetrics[1]: \"upper_90\" is the name of no field (the names are count, count_ps, histogram, \
+         lower, mean, median, std, sum, sum_squares, upper, and e.g. upper_percent for upper_90)"
+        ]
+    );
+}
+
+#[test]
+fn backends_have_several_spellings_and_graphite_is_the_default() {
+    assert_eq!(graphite_of("{graphiteHost: 'h'}").host, Some("h".into()));
+    assert_eq!(graphite_of("{backends: false}").host, None);
+    for name in ["./backends/console", "backends/console", "console"] {
+        let text = format!("{{backends: ['{name}']}}");
+        assert_eq!(parse(&text).config, Config::without_file(), "{name}");
+    }
+    assert_eq!(
+        warnings(&parse("{}")),
+        [
+            "cfg: graphiteHost: is missing: nothing will be sent to Graphite (write graphiteHost: \"carbon.example.org\", or \
+         backends: [\"./backends/console\"] to see the values)"
+        ]
+    );
+    assert_eq!(
+        warnings(&parse("{backends: ['librato']}")),
+        [
+            "cfg:1:12: backends: no backend is left: what is received is sent nowhere",
+            "cfg:1:13: backends[0]: the backend librato is not in this version, it is left out",
+        ]
+    );
+    assert_eq!(
+        problems("{backends: './backends/console'}"),
+        ["cfg:1:12: backends: expected a list of backends, found \"./backends/console\""]
+    );
+}
+
+#[test]
+fn listeners_that_cannot_work_are_errors() {
+    assert_eq!(
+        problems("{servers: []}"),
+        ["cfg:1:11: servers: nothing would listen"]
+    );
+    assert_eq!(
+        problems("{servers: [{server: 'tcp'}]}"),
+        ["cfg:1:11: servers: nothing would listen"]
+    );
+    assert_eq!(
+        problems("{servers: [{}, {port: 8125}, {address_ipv6: true, port: 8126}]}"),
+        ["cfg:1:16: servers[1]: port 8125 of the same address is taken by an earlier listener"]
+    );
+    assert_eq!(
+        problems("{server: './servers/unix'}"),
+        [
+            "cfg:1:10: server: expected \"./servers/udp\" or \"./servers/tcp\", found \"./servers/unix\""
+        ]
+    );
+    assert_eq!(
+        problems("{address: 5}"),
+        ["cfg:1:11: address: expected a text in quotes, found 5"]
+    );
+    assert_eq!(
+        parse("{servers: [{port: '0'}, {port: '0'}], backends: []}")
+            .config
+            .udp
+            .len(),
+        2
+    );
+}
+
+#[test]
+fn what_is_no_object_is_an_error() {
+    assert_eq!(problems("5"), ["cfg:1:1: expected an object, found 5"]);
+    assert_eq!(
+        problems("[]"),
+        ["cfg:1:1: expected an object, found an empty list"]
+    );
+    assert_eq!(
+        problems("{graphite: 'x'}"),
+        ["cfg:1:12: graphite: expected an object, found \"x\""]
+    );
+    assert_eq!(
+        parse("{graphite: null, console: undefined}").warnings.len(),
+        1
+    );
+}
+
+#[test]
+fn keys_are_looked_up_as_they_are_nested() {
+    let odd = parse(
+        "{'graphite.prefixSet': 'x', influxdb: {}, port: 1, port: 2, dialect: 'auto', backends: ['console']}",
+    );
+    assert_eq!(odd.config.udp[0].port, 2);
+    assert_eq!(odd.config.ingest.dialect, ingest::Dialect::Statsd);
+    assert_eq!(
+        warnings(&odd),
+        [
+            "cfg:1:2: graphite.prefixSet: unknown key, ignored (write graphite: { prefixSet: ... })",
+            "cfg:1:29: influxdb: unknown key, ignored",
+            "cfg:1:52: port is written twice, the last one counts (remove one of them; the first is at line 1)",
+            "cfg:1:70: dialect: the DogStatsD additions are not in this version, auto is as statsd",
+        ]
+    );
+}
+
+fn statsd_fast(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_statsd-fast"))
+        .args(arguments)
+        .output()
+        .expect("the program runs")
+}
+
+/// Exit code, standard output, standard error.
+fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = statsd_fast(arguments);
+    (
+        status.code(),
+        String::from_utf8(stdout).expect("UTF-8"),
+        String::from_utf8(stderr).expect("UTF-8"),
+    )
+}
+
+#[test]
+fn check_config_says_ok_or_why_not() {
+    assert_eq!(
+        run(&["--check-config"]),
+        (Some(0), "defaults: ok\n".into(), String::new())
+    );
+    let plain = file("plain.json");
+    let ok = (Some(0), format!("{plain}: ok\n"), String::new());
+    assert_eq!(run(&["--check-config", &plain]), ok);
+    assert_eq!(
+        run(&["--check-config", "--threads", "4", "--config", &plain]),
+        ok
+    );
+    let listeners = file("listeners.json5");
+    let out = format!(
+        "{listeners}: ok\nwarning: {listeners}:6:15: servers[2].server: TCP is not in this version, this listener is left out\n"
+    );
+    assert_eq!(
+        run(&["--check-config", &listeners]),
+        (Some(0), out, String::new())
+    );
+
+    let (code, out, err) = run(&["--check-config", &file("problems.json")]);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert!(err.ends_with(include_str!("config/problems.txt")), "{err}");
+    assert!(
+        err.starts_with("warning: tests/config/problems.json:4:35: "),
+        "{err}"
+    );
+}
+
+#[test]
+fn a_wrong_configuration_stops_the_start() {
+    let (code, out, err) = run(&[&file("missing.js")]);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert!(
+        err.starts_with("tests/config/missing.js: cannot be read: No such file"),
+        "{err}"
+    );
+}
+
+#[test]
+fn wrong_arguments_are_told_from_wrong_runs() {
+    for arguments in [
+        &["--config", "a", "b"][..],
+        &["--threads", "0"],
+        &["--threads", "1025"],
+        &["--threads", "x"],
+        &["--no-such-option"],
+        &["a", "b"],
+    ] {
+        let (code, out, err) = run(arguments);
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{arguments:?}");
+        assert!(err.starts_with("error: "), "{arguments:?}: {err}");
+    }
+}
+
+#[test]
+fn help_and_version_are_there() {
+    let (code, out, err) = run(&["--version"]);
+    assert_eq!(
+        (code, out, err.as_str()),
+        (
+            Some(0),
+            format!("statsd-fast {}\n", env!("CARGO_PKG_VERSION")),
+            ""
+        )
+    );
+    let (code, out, err) = run(&["--help"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    for piece in [
+        "Usage: statsd-fast [OPTIONS] [CONFIG]",
+        "--check-config",
+        "--threads <N>",
+        "Examples:",
+        "Exit codes:",
+    ] {
+        assert!(out.contains(piece), "{piece}: {out}");
+    }
+}
+
+#[test]
+fn the_file_shown_in_help_can_be_used() {
+    let help = include_str!("../src/help.txt");
+    let start = help.find("  {\n").expect("a file begins");
+    let end = start + help[start..].find("  }\n").expect("it ends") + 3;
+    let loaded = parse(&help[start..end]);
+    assert_eq!(loaded.warnings, []);
+    assert_eq!(
+        loaded.config.flush.thresholds,
+        [threshold(90.0, "90"), threshold(99.0, "99")]
+    );
+}

@@ -1,0 +1,1 @@
+{ server: "./servers/tcp", backends: ["console"] }

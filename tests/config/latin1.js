@@ -1,0 +1,3 @@
+{
+  prefixStats: "café"
+}
