@@ -68,7 +68,6 @@ fn main() -> ExitCode {
     match server::run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            log::error!("{error:#}");
             eprintln!("statsd-fast: {error:#}");
             ExitCode::FAILURE
         }

@@ -156,7 +156,7 @@ fn a_port_in_use_ends_the_start() {
 #[test]
 fn every_server_in_the_list_listens() {
     let carbon = FakeCarbon::start();
-    let server = json!({"server": "./servers/udp", "address": "127.0.0.1", "port": 0});
+    let server = json!({"server": "./servers/udp", "address": "127.0.0.1", "port": "0"});
     let options = json!({"servers": [server, server]});
     let daemon = Daemon::start(&config_without_ticks(&carbon, options), &["--threads", "2"]);
     let listeners = daemon.listeners().to_vec();

@@ -143,7 +143,7 @@ impl Daemon {
 pub(crate) fn config(carbon_port: u16) -> Value {
     let mut config = json!({
         "address": "127.0.0.1",
-        "port": 0,
+        "port": "0",
         "mgmt_address": "127.0.0.1",
         "mgmt_port": 0,
         "flushInterval": 1000,

@@ -57,10 +57,10 @@ pub struct Listener {
 
 /// Why a listener could not be bound: likely cause and way out in one line.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on udp {address}: {source}; {hint}")]
+#[error("cannot listen on udp {address}: {error}; {hint}")]
 pub struct BindError {
     address: String,
-    source: io::Error,
+    error: io::Error,
     hint: &'static str,
 }
 
@@ -76,10 +76,10 @@ pub fn bind(options: &Options, workers: usize) -> Result<Listener, BindError> {
             options.port
         )
     };
-    let fail = |source: io::Error| BindError {
+    let fail = |error: io::Error| BindError {
         address: shown(),
-        hint: hint(&source),
-        source,
+        hint: hint(&error),
+        error,
     };
     let mut address = resolve(options).map_err(fail)?;
     // SO_REUSEPORT lets any process of this user join silently and take a share of the datagrams,
