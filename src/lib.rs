@@ -1,8 +1,56 @@
-//! statsd-fast: datagrams in, aggregates out.
+//! statsd-fast: a StatsD server that counts every packet.
+//!
+//! This page is the map; it holds no code.
+//!
+//! # The path
+//!
+//! ```text
+//! source --Batch--> packet --line--> parse --Sample--> table --Harvest--> merge, statistics --Snapshot--> encode --> sink
+//! \____ ingest: a pinned thread, one source, one table _____/           \__ flush: one thread __/        \_ deliver: a thread each _/
+//! ```
+//!
+//! Three wings stand side by side along the path: [`ingest`], [`flush`], [`deliver`]. Below them lie
+//! the nouns they hand each other, [`metric`], and below those the machine, [`runtime`]. Above them
+//! is the wiring: [`config`] reads what was written and knows every wing's options, [`server`] knows
+//! that all the parts exist, owns the threads, and computes nothing.
+//!
+//! # Invariants
+//!
+//! 1. **Nothing is shared while packets arrive.** A worker owns its socket and its table. On the
+//!    sample path there is no lock, no atomic read-modify-write, no log, no configuration look-up,
+//!    and no allocation but for a name never seen, a timer's growth or a new set member. The clock is
+//!    read once a batch.
+//! 2. **A harvest is taken in place, at a batch boundary.** The flusher raises one number; a worker
+//!    that sees it moves what it collected into a recycled [`metric::harvest::Harvest`] and sends it
+//!    through a bounded channel with room for every worker. An idle worker sleeps in poll(2) and is
+//!    woken for it. Idle names, their zeros and their deletion are the flusher's alone.
+//! 3. **A name is raw bytes until it is new.** Only a spelling never seen is cleaned and given an id;
+//!    the flusher merges columns by id and never hashes a name.
+//! 4. **Cells merge by law** ([`metric::cell`]), so it does not matter how datagrams were spread over
+//!    workers. Only the last bit of a sum may depend on it.
+//! 5. **Timers are exact while small** and histograms when large ([`metric::histogram`]); bounds are
+//!    fixed, so no value can grow memory beyond them.
+//! 6. **The kernel's count is the only way to a datagram's bytes** ([`ingest::packet::Batch`]).
+//! 7. **The plain reading is the specification.** [`ingest::parse::line`] follows the reference step by
+//!    step; the fast path, the masks and the table are compared with an independent oracle by the tests.
+//! 8. **A backend knows snapshots and nothing upstream.** It may be slow or dead; its outbox is
+//!    bounded, and what it loses is counted.
+//! 9. **Every loss has a counter** ([`metric::meter::METERS`]): values sent = values taken + values
+//!    refused by reason, plus what was in datagrams cut, or dropped by the kernel.
+//! 10. **Stopping is the path, drained in order**: sockets, last harvests, last flush, backends.
+//! 11. **Unsafe code** is in `runtime::sys` and `ingest::scan`, and nowhere else.
+//!
+//! # Who may know whom
+//!
+//! `ingest`, `flush` and `deliver` never import one another; `metric` knows no I/O, no clock and no
+//! configuration; no wing knows `config`. `tests/tidy.rs` reads every `use` and holds these arrows.
+
 pub mod config;
+pub mod server;
+
 pub mod deliver;
 pub mod flush;
 pub mod ingest;
+
 pub mod metric;
 pub mod runtime;
-pub mod server;

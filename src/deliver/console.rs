@@ -53,7 +53,7 @@ fn write(snapshot: &Snapshot, out: &mut Vec<u8>) -> io::Result<()> {
 }
 
 fn is_loss(name: &str) -> bool {
-    crate::runtime::meter::METERS
+    crate::metric::meter::METERS
         .iter()
         .any(|meter| meter.loss && meter.name == name)
 }

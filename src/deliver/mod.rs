@@ -9,10 +9,10 @@ pub mod number;
 pub mod outbox;
 pub mod sink;
 
+use crate::metric::meter::Outside;
 use crate::metric::snapshot::Snapshot;
 use crate::runtime::clock::Clock;
 use crate::runtime::log::RateLimit;
-use crate::runtime::meter::Outside;
 use crossbeam::channel::{Receiver, bounded};
 use graphite::Graphite;
 use outbox::Outbox;
@@ -152,9 +152,14 @@ fn run(backend: &Backend, clock: &Clock, outside: &Outside, snapshots: &Receiver
         Backend::Graphite(options) => {
             let mut graphite = Graphite::new(options, clock.clone());
             let destination = format!("graphite: {}", graphite.destination());
-            run_each(outside, clock, snapshots, &destination, |snapshot| {
-                graphite.deliver(snapshot)
-            });
+            run_each(
+                outside,
+                clock,
+                snapshots,
+                &destination,
+                "graphiteHost and graphitePort",
+                |snapshot| graphite.deliver(snapshot),
+            );
         }
     }
 }
@@ -164,6 +169,7 @@ fn run_each(
     clock: &Clock,
     snapshots: &Receiver<Arc<Snapshot>>,
     destination: &str,
+    setting: &str,
     mut deliver: impl FnMut(&Snapshot) -> io::Result<()>,
 ) {
     let complaints = RateLimit::new();
@@ -189,7 +195,7 @@ fn run_each(
                     };
                     log::error!(
                         "{destination}: a flush was lost: {error}; {}{more}",
-                        sink::hint(&error)
+                        sink::hint(&error, setting)
                     );
                 }
             }

@@ -1,8 +1,8 @@
 //! Snapshots that wait for one backend. Bounded: a dead backend costs its own flushes, counted, and
 //! nobody else anything.
 
+use crate::metric::meter::Outside;
 use crate::metric::snapshot::Snapshot;
-use crate::runtime::meter::Outside;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use std::sync::Arc;
 

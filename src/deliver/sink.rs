@@ -36,21 +36,29 @@ pub fn send_and_close(mut stream: TcpStream, payload: &[u8]) -> io::Result<()> {
     stream.shutdown(Shutdown::Write)
 }
 
-/// What most likely stands behind an error of [`connect`] or [`send_and_close`], and what to do.
-pub fn hint(error: &io::Error) -> &'static str {
+/// What most likely stands behind an error of [`connect`] or [`send_and_close`], and what to do;
+/// `setting` names the keys of the config file that say where to connect.
+pub fn hint(error: &io::Error, setting: &str) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => {
-            "nothing listens there; start it, or correct host and port"
+            format!("likely cause: nothing listens there; start it, or correct {setting}")
         }
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
-            "the peer does not answer; look for a firewall between, or a peer that hangs"
+            format!(
+                "likely cause: a firewall between, or a peer that hangs; look there, or correct {setting}"
+            )
         }
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
-            "the peer closed the connection; see its log"
+            format!(
+                "likely cause: the peer closed the connection; see its log, or correct {setting}"
+            )
         }
+        // The resolver's errors carry no number of the system.
         _ if error.raw_os_error().is_none() => {
-            "the name does not resolve; correct it, or check the resolver"
+            format!(
+                "likely cause: the name does not resolve; correct {setting}, or check the resolver"
+            )
         }
-        _ => "check host, port and the route to it",
+        _ => format!("check the route to it, or correct {setting}"),
     }
 }

@@ -7,12 +7,12 @@ pub mod merge;
 pub mod statistics;
 
 use crate::metric::harvest::{Harvest, Tally};
+use crate::metric::meter::{self, Outside};
 use crate::metric::registry::{NameId, Registry};
 use crate::metric::sample::{Kind, Reject};
 use crate::metric::snapshot::{Counter, Gauge, Set, Snapshot, Timer};
 use crate::runtime::clock::{Clock, Woke};
 use crate::runtime::log::RateLimit;
-use crate::runtime::meter::{self, Outside};
 use crate::runtime::sys::wake::Waker;
 use crossbeam::channel::Receiver;
 use crossbeam::queue::ArrayQueue;

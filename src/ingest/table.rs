@@ -255,7 +255,9 @@ impl Table {
                     self.counters.insert(key, hash, &self.state, id, 0)
                 }
             };
-            entry.sum += count;
+            // What is not a number starts over, as the reference has it.
+            let before = if entry.sum.is_nan() { 0.0 } else { entry.sum };
+            entry.sum = before + count;
             entry.touched = true;
             return;
         }

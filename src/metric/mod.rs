@@ -7,6 +7,7 @@
 pub mod cell;
 pub mod harvest;
 pub mod histogram;
+pub mod meter;
 pub mod name;
 pub mod registry;
 pub mod sample;

@@ -2,6 +2,5 @@
 
 pub mod clock;
 pub mod log;
-pub mod meter;
 pub mod stop;
 pub mod sys;

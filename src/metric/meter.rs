@@ -4,9 +4,9 @@
 //! harvest; threads off the sample path add to [`Outside`]. The flusher reads, takes the difference,
 //! and publishes both under `statsd_fast.` beside, never among, the user's metrics.
 
-use crate::metric::harvest::Tally;
-use crate::metric::sample::{Kind, Reject};
-use crate::metric::snapshot::SelfMetric;
+use super::harvest::Tally;
+use super::sample::{Kind, Reject};
+use super::snapshot::SelfMetric;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A row of the table of self-metrics; README shows the same table.
