@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     let path = arguments.config.or(arguments.file);
     let name = path
         .as_ref()
-        .map_or("defaults".into(), |path| path.to_string_lossy());
+        .map_or_else(|| "defaults".into(), |path| path.to_string_lossy());
     let Loaded {
         mut config,
         warnings,
@@ -63,7 +63,9 @@ fn main() -> ExitCode {
 
     config.threads = arguments.threads.map(usize::from).or(config.threads);
     runtime::log::init(config.debug);
-    log::info!("[{}] reading config file: {name}", std::process::id());
+    if path.is_some() {
+        log::info!("[{}] reading config file: {name}", std::process::id());
+    }
     warnings.iter().for_each(|warning| log::warn!("{warning}"));
     match server::run(config) {
         Ok(()) => ExitCode::SUCCESS,
