@@ -141,6 +141,7 @@ fn run(backend: &Backend, clock: &Clock, outside: &Outside, snapshots: &Receiver
                 clock,
                 snapshots,
                 "console: standard output",
+                "the redirection",
                 |snapshot| {
                     text.clear();
                     console::encode(snapshot, &mut text);

@@ -317,21 +317,21 @@ impl Flusher {
 
     /// Says what went wrong in the interval, at most once a minute each.
     fn report(&mut self, tally: &Tally, now_ms: u64) {
-        if let Some((reason, line)) = &tally.offender {
-            if let Some(suppressed) = self.log.bad_line.pass(now_ms) {
-                log::warn!("{}", bad_line_report(tally, *reason, line, suppressed));
-            }
+        if let Some((reason, line)) = &tally.offender
+            && let Some(suppressed) = self.log.bad_line.pass(now_ms)
+        {
+            log::warn!("{}", bad_line_report(tally, *reason, line, suppressed));
         }
-        if tally.kernel_drops > 0 {
-            if let Some(suppressed) = self.log.drops.pass(now_ms) {
-                log::warn!(
-                    "the kernel dropped {} datagrams in this interval because a receive buffer was full; \
+        if tally.kernel_drops > 0
+            && let Some(suppressed) = self.log.drops.pass(now_ms)
+        {
+            log::warn!(
+                "the kernel dropped {} datagrams in this interval because a receive buffer was full; \
                      likely cause: a burst, or too few workers; raise `receiveBuffer` or `threads` \
                      (the start-up lines say how){}",
-                    tally.kernel_drops,
-                    and_suppressed(suppressed)
-                );
-            }
+                tally.kernel_drops,
+                and_suppressed(suppressed)
+            );
         }
     }
 }

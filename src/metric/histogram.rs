@@ -61,7 +61,7 @@ impl Grid {
             page.get_or_insert_with(|| Box::new([0; SLOTS]))[slot % SLOTS] += 1;
         } else if value == 0.0 {
             self.zeros += 1;
-        } else if value > 0.0 && value >= HIGHEST {
+        } else if value >= HIGHEST {
             self.above += 1;
         } else {
             self.below += 1;
