@@ -1,1 +1,122 @@
-fn main() {}
+//! From harvests to Graphite text: `merge/…`, `statistics/{exact,histogram}`, `graphite/…`.
+//! Throughput is in names.
+#![allow(missing_docs)]
+
+mod traffic;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use statsd_fast::deliver::graphite::{self, Encoder};
+use statsd_fast::flush::{self, merge::State, statistics::Statistics};
+use statsd_fast::metric::cell::Timer;
+use statsd_fast::metric::harvest::Harvest;
+use statsd_fast::metric::registry::{NameId, Registry};
+use statsd_fast::metric::sample::Kind;
+use statsd_fast::metric::snapshot::{Counter, Snapshot};
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+fn merging(c: &mut Criterion) {
+    let mut group = c.benchmark_group("merge/counters");
+    group.sample_size(10);
+    for (size, names) in [("100k", 100_000u32), ("1M", 1_000_000)] {
+        let registry = Registry::new();
+        for n in 0..names {
+            registry.id(Kind::Counter, &traffic::name(n as usize));
+        }
+        let mut state = State::new(&flush::Options::default());
+        let harvest = || Harvest {
+            counters: (0..names).map(|n| (NameId(n), 1.0)).collect(),
+            ..Harvest::default()
+        };
+        state.absorb(&mut harvest());
+        state.catch_up(&registry);
+        assert_eq!(
+            state.counters.living().map(|(_, sum)| *sum).sum::<f64>(),
+            f64::from(names)
+        );
+        group.throughput(Throughput::Elements(u64::from(names)));
+        group.bench_function(size, |b| {
+            b.iter_custom(|rounds| {
+                (0..rounds).fold(Duration::ZERO, |spent, _| {
+                    let mut harvest = harvest();
+                    let began = Instant::now();
+                    state.absorb(&mut harvest);
+                    spent + began.elapsed()
+                })
+            });
+        });
+    }
+}
+
+fn computing(c: &mut Criterion) {
+    let mut group = c.benchmark_group("statistics");
+    group.throughput(Throughput::Elements(1));
+    for (name, samples) in [
+        ("exact/100", 100u32),
+        ("exact/1000", 1000),
+        ("histogram/100000", 100_000),
+    ] {
+        let mut timer = Timer::default();
+        for n in 0..samples {
+            timer.record(f64::from(n * 7919 % 10_007) / 8.0, 1.0, 1024);
+        }
+        let mut statistics = Statistics::new(&flush::Options::default());
+        let fields = statistics.fields();
+        let mut out = Vec::new();
+        statistics.of("t", &mut timer.clone(), &mut out);
+        let count = out
+            .iter()
+            .find(|s| fields[s.field as usize] == "count")
+            .expect("a count");
+        assert_eq!(count.value, f64::from(samples));
+        group.bench_function(name, |b| {
+            b.iter_batched(
+                || timer.clone(),
+                |mut timer| {
+                    out.clear();
+                    statistics.of("t", &mut timer, &mut out);
+                    timer
+                },
+                criterion::BatchSize::SmallInput,
+            );
+        });
+    }
+}
+
+fn encoding(c: &mut Criterion) {
+    let names = 100_000;
+    let counters = |value: fn(usize) -> f64| {
+        (0..names)
+            .map(|n| Counter {
+                name: traffic::name(n).into(),
+                value: value(n),
+                rate: value(n) / 10.0,
+            })
+            .collect()
+    };
+    let mut group = c.benchmark_group("graphite/counters");
+    group.throughput(Throughput::Elements(names as u64));
+    for (shape, counters) in [
+        ("integers", counters(|n| (n * 10) as f64)),
+        ("decimals", counters(|n| n as f64 / 7.0)),
+    ] {
+        let snapshot = Snapshot {
+            timestamp: 1_795_344_335,
+            counters,
+            ..Snapshot::default()
+        };
+        let encoder = Encoder::new(&graphite::Options::default());
+        let mut out = Vec::new();
+        encoder.encode(&snapshot, &mut out);
+        assert_eq!(out.iter().filter(|b| **b == b'\n').count(), 2 * names + 3);
+        group.bench_function(shape, |b| {
+            b.iter(|| {
+                out.clear();
+                encoder.encode(black_box(&snapshot), &mut out);
+            });
+        });
+    }
+}
+
+criterion_group!(benches, merging, computing, encoding);
+criterion_main!(benches);

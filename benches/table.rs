@@ -1,1 +1,108 @@
-fn main() {}
+//! Parse and record together, as a worker does: `table/{counters,mix}/{1k,100k,1M}`; and handing an
+//! interval over: `harvest/{1k,100k,1M}`. Throughput is in values, or in names.
+#![allow(missing_docs)]
+
+mod traffic;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use statsd_fast::ingest::table::Table;
+use statsd_fast::ingest::{Options, parse};
+use statsd_fast::metric::harvest::Harvest;
+use statsd_fast::metric::registry::Registry;
+use std::hint::black_box;
+use std::sync::Arc;
+
+fn table() -> Table {
+    Table::new(&Options::default(), Arc::new(Registry::new()))
+}
+
+fn record(table: &mut Table, datagrams: &[Vec<u8>]) {
+    for datagram in datagrams {
+        parse::packet(datagram, |result, line| match result {
+            Ok(sample) => table.record(&sample),
+            Err(reason) => table.reject(reason, line),
+        });
+    }
+}
+
+/// Datagrams in an order that no prefetcher guesses.
+fn shuffled(mut datagrams: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    let mut state = 1u64;
+    for at in (1..datagrams.len()).rev() {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        datagrams.swap(at, (state >> 33) as usize % (at + 1));
+    }
+    datagrams
+}
+
+const SIZES: [(&str, usize); 3] = [("1k", 1_000), ("100k", 100_000), ("1M", 1_000_000)];
+
+fn recording(c: &mut Criterion) {
+    for (shape, line) in [
+        ("counters", traffic::counter as fn(usize) -> String),
+        ("mix", traffic::mix),
+    ] {
+        let mut group = c.benchmark_group(format!("table/{shape}"));
+        for (size, names) in SIZES {
+            let (datagrams, values) = traffic::packed(names, line);
+            let datagrams = shuffled(datagrams);
+            let mut table = table();
+            record(&mut table, &datagrams);
+            assert_eq!(table.tally.recorded.iter().sum::<u64>(), values);
+            assert_eq!(table.spellings(), names);
+            let mut harvest = Harvest::default();
+            group.throughput(Throughput::Elements(values));
+            if names >= 1_000_000 {
+                group.sample_size(10);
+            }
+            group.bench_function(size, |b| {
+                b.iter_batched(
+                    // Before each round an interval ends, or timers would only ever grow.
+                    || (),
+                    |()| {
+                        record(&mut table, black_box(&datagrams));
+                        if table.tally.recorded[1] > 500_000 {
+                            harvest.clear();
+                            table.harvest(&mut harvest);
+                        }
+                    },
+                    BatchSize::PerIteration,
+                );
+            });
+        }
+        group.finish();
+    }
+}
+
+fn harvesting(c: &mut Criterion) {
+    let mut group = c.benchmark_group("harvest");
+    group.sample_size(10);
+    for (size, names) in SIZES {
+        let (datagrams, _) = traffic::packed(names, traffic::counter);
+        let mut table = table();
+        let mut harvest = Harvest::default();
+        record(&mut table, &datagrams);
+        table.harvest(&mut harvest);
+        assert_eq!(harvest.counters.len(), names);
+        group.throughput(Throughput::Elements(names as u64));
+        group.bench_function(size, |b| {
+            b.iter_custom(|rounds| {
+                let mut spent = std::time::Duration::ZERO;
+                for _ in 0..rounds {
+                    record(&mut table, &datagrams);
+                    harvest.clear();
+                    let began = std::time::Instant::now();
+                    table.harvest(&mut harvest);
+                    spent += began.elapsed();
+                }
+                assert_eq!(harvest.counters.len(), names);
+                spent
+            });
+        });
+    }
+}
+
+criterion_group!(benches, recording, harvesting);
+criterion_main!(benches);
