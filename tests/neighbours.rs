@@ -64,8 +64,8 @@ fn carbon_may_have_no_address() {
     assert_eq!(daemon.terminate().code(), Some(0));
 }
 
-#[test]
-fn carbon_may_never_read() {
+/// A carbon that accepts and never reads; a flush of [`STUCK_NAMES`] names does not fit on the way.
+fn reads_nothing() -> TcpListener {
     // Small segments and a small window, so that little fits in between.
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a TCP socket");
     socket
@@ -82,30 +82,81 @@ fn carbon_may_never_read() {
     let address = listener
         .local_addr()
         .expect("a bound socket has an address");
-
-    let names = 2000;
-    let payload_at_least = names * 2 * 100;
+    // A rate and a count for each name, and more than the name in each line.
     assert!(
-        in_flight_at_most(address) < payload_at_least,
+        in_flight_at_most(address) < STUCK_NAMES * 2 * 100,
         "the flush would fit on the way"
     );
-    let mut config = daemon::config(address.port());
-    config["backends"] = json!(["./backends/graphite", "./backends/console"]);
-    let daemon = Daemon::start(&config, &[]);
+    listener
+}
+
+const STUCK_NAMES: usize = 2000;
+
+/// Counts as many names as a carbon that [`reads_nothing`] cannot take.
+fn fill(daemon: &Daemon) {
     let client = daemon.client();
-    for name in 0..names {
+    for name in 0..STUCK_NAMES {
         client
             .send(format!("{name:0>100}:1|c").as_bytes())
             .expect("loopback takes it");
     }
+}
+
+fn port_of(listener: &TcpListener) -> u16 {
+    listener
+        .local_addr()
+        .expect("a bound socket has an address")
+        .port()
+}
+
+#[test]
+fn carbon_may_never_read() {
+    let stuck = reads_nothing();
+    let mut config = daemon::config(port_of(&stuck));
+    config["backends"] = json!(["./backends/graphite", "./backends/console"]);
+    let daemon = Daemon::start(&config, &[]);
+    fill(&daemon);
     // What the console shows was received and flushed, whatever became of the other backend.
     daemon.wait_for_line("0000000000");
+    let client = daemon.client();
     for round in ["first", "second", "third"] {
         client
             .send(format!("after_{round}:1|c").as_bytes())
             .expect("loopback takes it");
         daemon.wait_for_line(&format!("after_{round}"));
     }
+}
+
+#[test]
+fn a_stop_does_not_wait_forever_for_carbon() {
+    let stuck = reads_nothing();
+    let mut config = daemon::config(port_of(&stuck));
+    config["flushInterval"] = json!(600_000);
+    config["stopDeadline"] = json!(100);
+    let mut daemon = Daemon::start(&config, &[]);
+    fill(&daemon);
+    assert_eq!(daemon.terminate().code(), Some(0));
+    let lines = daemon.lines();
+    let lost = lines
+        .iter()
+        .filter(|line| line.contains("1 flushes were not delivered"))
+        .count();
+    assert_eq!(lost, 1, "what is lost is said: {lines:#?}");
+}
+
+#[test]
+fn a_second_signal_does_not_wait_at_all() {
+    let stuck = reads_nothing();
+    let mut config = daemon::config(port_of(&stuck));
+    config["flushInterval"] = json!(600_000);
+    // Longer than the test waits: only the second signal can end it.
+    config["stopDeadline"] = json!(3_600_000);
+    let mut daemon = Daemon::start(&config, &[]);
+    fill(&daemon);
+    daemon.signal("INT");
+    daemon.wait_for_line("stopping");
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait_exit().code(), Some(1));
 }
 
 /// How many bytes a sender can get rid of when nobody reads at `address`.

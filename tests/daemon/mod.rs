@@ -143,9 +143,10 @@ impl Daemon {
 pub(crate) fn config(carbon_port: u16) -> Value {
     let mut config = json!({
         "address": "127.0.0.1",
+        // As text: the number 0 is the default port, with us as with the reference.
         "port": "0",
         "mgmt_address": "127.0.0.1",
-        "mgmt_port": 0,
+        "mgmt_port": "0",
         "flushInterval": 1000,
         "dialect": "statsd",
         "graphiteHost": "127.0.0.1",
