@@ -1,5 +1,5 @@
 //! Reading datagrams: `parse/{reference,plain,fast}/{short,tagged,mix}`, and the delimiter masks
-//! below it, `scan/{portable,sse2}`. Throughput is in values.
+//! below it, `scan/{portable,native}`. Throughput is in values.
 //!
 //! `reference` is the tests' oracle, `plain` the library's step-by-step reading, `fast` what runs.
 #![allow(missing_docs)]
@@ -84,13 +84,14 @@ fn parsing(c: &mut Criterion) {
 }
 
 fn scanning(c: &mut Criterion) {
+    type Mask = fn(&[u8; scan::BLOCK]) -> u64;
     let (datagrams, _) = traffic::packed(1000, traffic::counter);
     let blocks: Vec<[u8; scan::BLOCK]> = datagrams
         .iter()
         .flat_map(|d| d.chunks_exact(scan::BLOCK))
         .map(|b| b.try_into().expect("a block"))
         .collect();
-    let marks = |mask: fn(&[u8; scan::BLOCK]) -> u64, blocks: &[[u8; scan::BLOCK]]| {
+    let marks = |mask: Mask, blocks: &[[u8; scan::BLOCK]]| {
         blocks
             .iter()
             .map(|block| mask(block).count_ones())
@@ -103,8 +104,7 @@ fn scanning(c: &mut Criterion) {
         .count();
     let mut group = c.benchmark_group("scan");
     group.throughput(Throughput::Bytes(blocks.as_flattened().len() as u64));
-    let masks: [(&str, fn(&[u8; scan::BLOCK]) -> u64); 2] =
-        [("portable", scan::mask_portable), ("native", scan::mask)];
+    let masks: [(&str, Mask); 2] = [("portable", scan::mask_portable), ("native", scan::mask)];
     for (name, mask) in masks {
         assert_eq!(marks(mask, &blocks) as usize, expected);
         group.bench_function(name, |b| b.iter(|| marks(mask, black_box(&blocks))));

@@ -31,7 +31,7 @@
 //! 5. **Timers are exact while small** and histograms when large ([`metric::histogram`]); bounds are
 //!    fixed, so no value can grow memory beyond them.
 //! 6. **The kernel's count is the only way to a datagram's bytes** ([`ingest::packet::Batch`]).
-//! 7. **The plain reading is the specification.** [`ingest::parse::line`] follows the reference step by
+//! 7. **The plain reading is the specification.** [`ingest::parse::line()`] follows the reference step by
 //!    step; the fast path, the masks and the table are compared with an independent oracle by the tests.
 //! 8. **A backend knows snapshots and nothing upstream.** It may be slow or dead; its outbox is
 //!    bounded, and what it loses is counted.

@@ -51,7 +51,9 @@ pub struct Totals {
 /// # Errors
 /// When a listener cannot be bound or the system has no thread or descriptor to give.
 pub fn run(config: Config) -> anyhow::Result<()> {
-    // Before anything is up, so that no signal finds the default action.
+    // Before anything is up, so that no signal finds the default action; and whoever collects them
+    // first of all, so that none falls between the two.
+    let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot listen for signals")?;
     let stopping = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         // Order matters: the first signal only sets the flag that makes the second one final.
@@ -59,7 +61,6 @@ pub fn run(config: Config) -> anyhow::Result<()> {
             .and_then(|_| signal_hook::flag::register(signal, stopping.clone()))
             .context("cannot install the signal handlers")?;
     }
-    let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot listen for signals")?;
     let server = Server::start(config, Clock::Real)?;
     log::info!("server is up");
     signals.forever().next();

@@ -139,7 +139,7 @@ fn a_stop_does_not_wait_forever_for_carbon() {
     let lines = daemon.lines();
     let lost = lines
         .iter()
-        .filter(|line| line.contains("1 flushes were not delivered"))
+        .filter(|line| line.contains("not delivered before the stop deadline and lost: 1;"))
         .count();
     assert_eq!(lost, 1, "what is lost is said: {lines:#?}");
 }

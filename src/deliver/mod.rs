@@ -115,7 +115,7 @@ impl Runners {
                 // The one in its hands, and those behind it.
                 let left = 1 + runner.queue.len() as u64;
                 log::error!(
-                    "backend {}: {left} flushes were not delivered before the stop deadline and are lost; \
+                    "backend {}: flushes not delivered before the stop deadline and lost: {left}; \
                      a longer `stopDeadline` gives it more time",
                     runner.name
                 );

@@ -12,7 +12,7 @@ use crate::metric::sample::Kind;
 /// One kind's cells and names, by id.
 #[derive(Debug, Default)]
 pub struct Column<C> {
-    /// `names[id]`; may lag behind `cells` until [`Column::catch_up`].
+    /// `names[id]`; may lag behind `cells` until [`State::catch_up`].
     pub names: Vec<Name>,
     /// `cells[id]`.
     pub cells: Vec<Option<C>>,

@@ -1,7 +1,7 @@
 //! A datagram -> its samples. Pure: no clock, no allocation, no I/O.
 //!
 //! Lines of the common shape, `name:value|type` with an optional `|@rate` and `|#tags`, are read off
-//! the delimiter marks in one pass. Whatever is not of that shape goes to [`line`], which follows
+//! the delimiter marks in one pass. Whatever is not of that shape goes to [`line()`], which follows
 //! the reference step by step and is the specification in code; both give the same for every line,
 //! which tests/differential.rs holds them to.
 
