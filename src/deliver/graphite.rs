@@ -113,10 +113,10 @@ impl Names {
         // The reference joins these with a dot whatever prefixStats is, so an empty one leaves its dot.
         let own = format!("{}{}.", path(&[global]), options.prefix_stats);
         Self {
-            count: if prefixed {
-                counter.clone()
-            } else {
+            count: if legacy {
                 "stats_counts.".into()
+            } else {
+                counter.clone()
             },
             rate: counter,
             rate_end: if legacy { "" } else { ".rate" },
@@ -478,7 +478,7 @@ mod tests {
         };
         let found = lines(&options);
         assert_eq!(found[0], "stats.c 1.rate;a=b 0.5 1795344335");
-        assert_eq!(found[1], "stats_counts.c 1.count;a=b 5 1795344335");
+        assert_eq!(found[1], "stats.c 1.count;a=b 5 1795344335");
         assert_eq!(found[6], "stats.statsd.numStats 4 1795344335");
     }
 }

@@ -1,0 +1,142 @@
+//! The whole path of a datagram in one process, without sockets: parse, tables, harvests, flush, Graphite encoder.
+
+use crate::reference::{Bin, Namespace, Options, print};
+use statsd_fast::deliver::graphite::{self, Encoder};
+use statsd_fast::flush::{self, Flusher};
+use statsd_fast::ingest::{self, parse, table::Table};
+use statsd_fast::metric::cell::Stamp;
+use statsd_fast::metric::harvest::Harvest;
+use statsd_fast::metric::registry::Registry;
+use statsd_fast::runtime::clock::{Clock, Manual};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Lines the server sends and the reference leaves out: what depends on clock and connection, and what is its own.
+const LEFT_OUT: [&str; 3] = [".graphiteStats.", ".processing_time", "statsd_fast."];
+
+/// A server with so many workers, fed by hand.
+pub(crate) struct Pipeline {
+    clock: Arc<Manual>,
+    tables: Vec<Table>,
+    flusher: Flusher,
+    encoder: Encoder,
+    /// Moments so far: no two datagrams come at the same one.
+    moments: u64,
+}
+
+impl Pipeline {
+    pub(crate) fn new(options: &Options, workers: usize, now_ms: u64) -> Self {
+        let clock = Manual::new(now_ms);
+        let registry = Arc::new(Registry::new());
+        let ingest = ingest::Options {
+            dialect: ingest::Dialect::Statsd,
+            sanitize_names: options.sanitize_names,
+            ..ingest::Options::default()
+        };
+        let tables = (0..workers).map(|_| Table::new(&ingest, registry.clone())).collect();
+        let flusher = Flusher::by_hand(flush_options(options), Clock::Manual(clock.clone()), registry);
+        let encoder = Encoder::new(&graphite_options(options));
+        Self { clock, tables, flusher, encoder, moments: 0 }
+    }
+
+    /// One datagram at one of the workers.
+    pub(crate) fn datagram(&mut self, worker: usize, datagram: &[u8]) {
+        let workers = self.tables.len();
+        let table = &mut self.tables[worker % workers];
+        // Far enough apart that a worker's own counting within a datagram does not reach the next one.
+        self.moments += 1 << 20;
+        table.begin_batch(Stamp(self.moments));
+        table.tally.packets += 1;
+        let lines = parse::packet(datagram, |result, line| match result {
+            Ok(sample) => table.record(&sample),
+            Err(reason) => table.reject(reason, line),
+        });
+        table.tally.lines += lines;
+    }
+
+    /// Moves what the workers collected to the flusher, which may happen at any time.
+    pub(crate) fn harvest(&mut self) {
+        for table in &mut self.tables {
+            let mut harvest = Harvest::default();
+            table.harvest(&mut harvest);
+            self.flusher.absorb(harvest);
+        }
+    }
+
+    /// Ends the interval after so much time: names and values as sent to Graphite, sorted.
+    pub(crate) fn flush(&mut self, after: Duration) -> Vec<(String, String)> {
+        self.harvest();
+        self.clock.advance(after);
+        let snapshot = self.flusher.flush();
+        let mut bytes = Vec::new();
+        self.encoder.encode(&snapshot, &mut bytes);
+        let text = String::from_utf8(bytes).expect("Graphite is sent text");
+        let mut lines: Vec<(String, String)> = text
+            .split_terminator('\n')
+            .map(|line| {
+                let [timestamp, value, name] = line.rsplitn(3, ' ').collect::<Vec<_>>()[..] else {
+                    panic!("not a line of Graphite: {line:?}");
+                };
+                assert_eq!(timestamp, snapshot.timestamp.to_string(), "{line:?}");
+                (name.to_string(), value.to_string())
+            })
+            .filter(|(name, _)| !LEFT_OUT.iter().any(|part| name.contains(part)))
+            .collect();
+        lines.sort();
+        lines
+    }
+}
+
+fn flush_options(options: &Options) -> flush::Options {
+    let percent_label = |percent| print(percent).replacen('.', "_", 1).replacen('-', "top", 1);
+    let bin = |bin: &Bin| match *bin {
+        Bin::Below(bound) => {
+            flush::Bin { below: Some(bound), label: print(bound).replacen('.', "_", 1) }
+        }
+        Bin::Rest => flush::Bin { below: None, label: "inf".into() },
+    };
+    flush::Options {
+        interval: Duration::from_secs_f64(options.interval_ms / 1000.0),
+        thresholds: options
+            .thresholds
+            .iter()
+            .map(|&percent| flush::Threshold { percent, label: percent_label(percent) })
+            .collect(),
+        histogram: options
+            .histogram
+            .iter()
+            .map(|rule| flush::HistogramRule {
+                metric: rule.metric.clone(),
+                bins: rule.bins.iter().map(bin).collect(),
+            })
+            .collect(),
+        timer_fields: options.timer_fields.clone(),
+        delete_counters: options.delete_counters,
+        delete_timers: options.delete_timers,
+        delete_sets: options.delete_sets,
+        delete_gauges: options.delete_gauges,
+        gauges_max_ttl: u32::try_from(options.gauges_max_ttl).expect("a small number"),
+        prefix_stats: options.prefix_stats.clone(),
+        ..flush::Options::default()
+    }
+}
+
+fn graphite_options(options: &Options) -> graphite::Options {
+    graphite::Options {
+        namespace: match options.namespace {
+            Namespace::Legacy => graphite::Namespace::Legacy,
+            Namespace::Prefixed => graphite::Namespace::Prefixed,
+            Namespace::Hybrid => graphite::Namespace::Hybrid,
+        },
+        global_prefix: options.global_prefix.clone(),
+        prefix_counter: options.prefix_counter.clone(),
+        prefix_timer: options.prefix_timer.clone(),
+        prefix_gauge: options.prefix_gauge.clone(),
+        prefix_set: options.prefix_set.clone(),
+        global_suffix: options.global_suffix.clone(),
+        prefix_stats: options.prefix_stats.clone(),
+        flush_counts: options.flush_counts,
+        sanitize_names: !options.sanitize_names,
+        ..graphite::Options::default()
+    }
+}
