@@ -1,11 +1,18 @@
-//! The server's parser against the naive reference, for datagrams of every shape.
+//! The server against the naive reference: what its parser reads, and what it sends to Graphite.
 
 mod parsed;
+mod pipeline;
 mod reference;
 mod traffic;
 
+use pipeline::Pipeline;
 use proptest::prelude::*;
-use traffic::Numbers;
+use proptest::test_runner::TestCaseError;
+use reference::{Options, Reference};
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use traffic::{Event, Numbers};
 
 /// What the reference says a datagram does, in the notation of the corpus.
 fn expected(datagram: &[u8]) -> Vec<String> {
@@ -132,4 +139,205 @@ fn lengths_of_the_largest_datagram_are_read() {
     assert_same(&b":".repeat(65_507));
     assert_same(&b"|".repeat(65_507));
     assert_same(&b"\n".repeat(65_507));
+}
+
+/// Configurations that differ in what a flush does and how it is written.
+fn configurations() -> Vec<Options> {
+    [
+        json!({}),
+        json!({ "graphite": { "legacyNamespace": false } }),
+        json!({ "graphite": { "legacyNamespace": "false" } }),
+        json!({ "graphite": { "legacyNamespace": "false", "globalSuffix": "h" }, "prefixStats": "own" }),
+        json!({ "graphite": { "globalSuffix": "" }, "flush_counts": false }),
+        json!({
+            "graphite": {
+                "legacyNamespace": false, "globalPrefix": "gp", "prefixCounter": "pc", "prefixTimer": "", "prefixGauge": "pg",
+                "prefixSet": "ps", "globalSuffix": "host1"
+            }
+        }),
+        json!({
+            "graphite": {
+                "legacyNamespace": false, "globalPrefix": "", "prefixCounter": "", "prefixTimer": "", "prefixGauge": "",
+                "prefixSet": ""
+            },
+            "flushInterval": 300
+        }),
+        json!({ "prefixStats": "a;t=v", "flushInterval": 500 }),
+        json!({ "prefixStats": "" }),
+        json!({ "deleteIdleStats": true }),
+        json!({ "deleteIdleStats": true, "gaugesMaxTTL": 3, "deleteCounters": false }),
+        json!({ "deleteCounters": true, "deleteSets": true }),
+        json!({ "keyNameSanitize": false, "graphite": { "legacyNamespace": false } }),
+        json!({ "keyNameSanitize": false, "deleteTimers": true, "graphite": { "globalSuffix": "x" } }),
+        json!({ "percentThreshold": [90, 50, 99.9, -10, -90, 25, 1, 0, 100, -100, 150, -150, 1e-7] }),
+        json!({ "percentThreshold": [90, 90], "histogram": [{ "metric": "", "bins": [5, 1] }] }),
+        json!({ "percentThreshold": [] }),
+        json!({
+            "histogram": [
+                { "metric": "api", "bins": [0.01, 0.1, 1, 10, "inf"] },
+                { "metric": "hits", "bins": [] },
+                { "metric": "t=v", "bins": [100, 50, "inf", 200] },
+                { "metric": "", "bins": [-5, 0, 50.5, 1000] }
+            ]
+        }),
+        json!({
+            "calculatedTimerMetrics": ["count", "median", "upper_percent", "lower_percent", "count_percent", "histogram"],
+            "percentThreshold": [90, -10, 99.9], "histogram": [{ "metric": "", "bins": [100, "inf"] }]
+        }),
+        json!({ "calculatedTimerMetrics": ["nothing"] }),
+    ]
+    .iter()
+    .map(Options::from_json)
+    .collect()
+}
+
+fn configuration() -> impl Strategy<Value = Options> {
+    proptest::sample::select(configurations())
+}
+
+/// Plays a history to the server and to the reference, and compares what each flush sends, to the last digit.
+fn play(options: &Options, workers: usize, history: &[Event]) -> Result<(), TestCaseError> {
+    let mut now_ms = 1_700_000_000_000;
+    let mut server = Pipeline::new(options, workers, now_ms);
+    let mut naive = Reference::new(options.clone());
+    for (number, event) in history.iter().enumerate() {
+        match event {
+            Event::Datagram(worker, datagram) => {
+                server.datagram(*worker, datagram);
+                naive.datagram(datagram);
+            }
+            Event::Harvest => server.harvest(),
+            Event::Flush(after) => {
+                now_ms += after;
+                let sent = server.flush(Duration::from_millis(*after));
+                let expected = naive.flush_lines(now_ms as i64);
+                if sent != expected {
+                    let missing: Vec<_> = expected
+                        .iter()
+                        .filter(|line| !sent.contains(line))
+                        .collect();
+                    let wrong: Vec<_> = sent
+                        .iter()
+                        .filter(|line| !expected.contains(line))
+                        .collect();
+                    return Err(TestCaseError::fail(format!(
+                        "event {number}: expected but not sent {missing:?}, sent but not expected {wrong:?}, \
+                         {} and {} lines",
+                        expected.len(),
+                        sent.len()
+                    )));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether some counter has two spellings in one history. The server adds each spelling up on its own, so that such a sum
+/// may differ from the reference's in the last digit.
+fn has_respelled_counter(history: &[Event], sanitize: bool) -> bool {
+    let mut spellings: BTreeMap<String, BTreeSet<Vec<u8>>> = BTreeMap::new();
+    for event in history {
+        let Event::Datagram(_, datagram) = event else {
+            continue;
+        };
+        for line in datagram.split(|&byte| byte == b'\n') {
+            for effect in reference::effects(line, sanitize) {
+                if let reference::Effect::Count { key, .. } = effect {
+                    let name = line.split(|&byte| byte == b':').next().unwrap_or(b"");
+                    let tags = line
+                        .windows(2)
+                        .position(|pair| pair == b"|#")
+                        .map_or(&line[..0], |at| &line[at..]);
+                    spellings
+                        .entry(key)
+                        .or_default()
+                        .insert([name, b"\n", tags].concat());
+                }
+            }
+        }
+    }
+    spellings.values().any(|spellings| spellings.len() > 1)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: search().cases / 8, ..search() })]
+
+    #[test]
+    fn one_worker_sends_what_the_reference_sends(
+        options in configuration(),
+        history in traffic::history(traffic::datagram(Numbers::Any), false),
+    ) {
+        play(&options, 1, &history)?;
+    }
+
+    #[test]
+    fn one_worker_sends_what_the_reference_sends_for_mutated_datagrams(
+        options in configuration(),
+        history in traffic::history(traffic::mutated(Numbers::Any), false),
+    ) {
+        prop_assume!(!has_respelled_counter(&history, options.sanitize_names));
+        play(&options, 1, &history)?;
+    }
+
+    #[test]
+    fn any_split_over_workers_and_harvests_sends_what_the_reference_sends(
+        options in configuration(),
+        workers in 1..=5usize,
+        history in traffic::history(traffic::datagram(Numbers::Exact), true),
+    ) {
+        play(&options, workers, &history)?;
+    }
+
+    #[test]
+    fn any_bytes_at_any_worker_are_survived(
+        options in configuration(),
+        workers in 1..=3usize,
+        history in traffic::history(
+            prop_oneof![
+                proptest::collection::vec(any::<u8>(), 0..200),
+                traffic::mutated(Numbers::Any),
+                traffic::mutated(Numbers::Exact),
+            ],
+            true,
+        ),
+    ) {
+        let mut server = Pipeline::new(&options, workers, 0);
+        for event in &history {
+            match event {
+                Event::Datagram(worker, datagram) => server.datagram(*worker, datagram),
+                Event::Harvest => server.harvest(),
+                Event::Flush(after) => drop(server.flush(Duration::from_millis(*after))),
+            }
+        }
+    }
+}
+
+#[test]
+fn recorded_cases_are_sent_alike_by_the_server() {
+    let cases: serde_json::Value =
+        serde_json::from_str(include_str!("conformance/statsd.json")).unwrap();
+    for case in cases.as_array().unwrap() {
+        let mut config = case["config"].clone();
+        config["flushInterval"] = json!(1000);
+        let datagrams = case["datagrams"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|datagram| {
+                let bytes = datagram
+                    .as_str()
+                    .unwrap()
+                    .chars()
+                    .map(|c| u8::try_from(u32::from(c)).unwrap());
+                Event::Datagram(0, bytes.collect())
+            });
+        let mut history: Vec<Event> = vec![Event::Flush(1000)];
+        history.extend(datagrams);
+        history.extend(vec![
+            Event::Flush(1000);
+            case["flushes"].as_array().unwrap().len()
+        ]);
+        play(&Options::from_json(&config), 1, &history).unwrap();
+    }
 }

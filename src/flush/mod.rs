@@ -240,7 +240,8 @@ impl Flusher {
         }
     }
 
-    fn absorb(&mut self, mut harvest: Harvest) {
+    /// Takes one harvest in. [`Flusher::run`] does it at each tick; tests may whenever they like.
+    pub fn absorb(&mut self, mut harvest: Harvest) {
         self.tally.add(&harvest.tally);
         self.state.absorb(&mut harvest);
         harvest.clear();
@@ -249,7 +250,7 @@ impl Flusher {
     }
 
     /// Turns what was collected into a snapshot and begins the next interval.
-    fn flush(&mut self) -> Snapshot {
+    pub fn flush(&mut self) -> Snapshot {
         let began = Instant::now();
         let now_ms = self.clock.now_ms();
         let timestamp = rounded_seconds(now_ms);

@@ -1,8 +1,9 @@
 //! The whole path of a datagram in one process, without sockets: parse, tables, harvests, flush, Graphite encoder.
 
 use crate::reference::{Bin, Namespace, Options, print};
+use crossbeam::queue::ArrayQueue;
 use statsd_fast::deliver::graphite::{self, Encoder};
-use statsd_fast::flush::{self, Flusher};
+use statsd_fast::flush::{self, Flusher, Link};
 use statsd_fast::ingest::{self, parse, table::Table};
 use statsd_fast::metric::cell::Stamp;
 use statsd_fast::metric::harvest::Harvest;
@@ -33,10 +34,31 @@ impl Pipeline {
             sanitize_names: options.sanitize_names,
             ..ingest::Options::default()
         };
-        let tables = (0..workers).map(|_| Table::new(&ingest, registry.clone())).collect();
-        let flusher = Flusher::by_hand(flush_options(options), Clock::Manual(clock.clone()), registry);
+        let tables = (0..workers)
+            .map(|_| Table::new(&ingest, registry.clone()))
+            .collect();
+        // Nobody is asked for harvests; the test hands them over.
+        let link = Link {
+            epoch: Arc::default(),
+            full: crossbeam::channel::never(),
+            empty: Arc::new(ArrayQueue::new(1)),
+            workers: Vec::new(),
+        };
+        let flusher = Flusher::new(
+            flush_options(options),
+            Clock::Manual(clock.clone()),
+            registry,
+            link,
+            Arc::default(),
+        );
         let encoder = Encoder::new(&graphite_options(options));
-        Self { clock, tables, flusher, encoder, moments: 0 }
+        Self {
+            clock,
+            tables,
+            flusher,
+            encoder,
+            moments: 0,
+        }
     }
 
     /// One datagram at one of the workers.
@@ -90,17 +112,24 @@ impl Pipeline {
 fn flush_options(options: &Options) -> flush::Options {
     let percent_label = |percent| print(percent).replacen('.', "_", 1).replacen('-', "top", 1);
     let bin = |bin: &Bin| match *bin {
-        Bin::Below(bound) => {
-            flush::Bin { below: Some(bound), label: print(bound).replacen('.', "_", 1) }
-        }
-        Bin::Rest => flush::Bin { below: None, label: "inf".into() },
+        Bin::Below(bound) => flush::Bin {
+            below: Some(bound),
+            label: print(bound).replacen('.', "_", 1),
+        },
+        Bin::Rest => flush::Bin {
+            below: None,
+            label: "inf".into(),
+        },
     };
     flush::Options {
         interval: Duration::from_secs_f64(options.interval_ms / 1000.0),
         thresholds: options
             .thresholds
             .iter()
-            .map(|&percent| flush::Threshold { percent, label: percent_label(percent) })
+            .map(|&percent| flush::Threshold {
+                percent,
+                label: percent_label(percent),
+            })
             .collect(),
         histogram: options
             .histogram

@@ -9,6 +9,7 @@
 //! `processing_time`, the four other `graphiteStats`).
 #![allow(
     dead_code,
+    unused_imports,
     reason = "every test binary uses its own part of the reference"
 )]
 
@@ -18,9 +19,9 @@ mod line;
 mod number;
 mod statistics;
 
-pub(crate) use config::Options;
+pub(crate) use config::{Bin, Namespace, Options};
 pub(crate) use line::{Effect, effects};
-use number::print;
+pub(crate) use number::print;
 
 use std::collections::{BTreeMap, BTreeSet};
 

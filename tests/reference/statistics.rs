@@ -13,8 +13,8 @@ pub(crate) fn timer(
 ) -> Vec<(String, f64)> {
     let mut fields = Vec::new();
     if values.is_empty() {
-        fields.push(("count_ps".to_string(), 0.0));
-        fields.push(("count".to_string(), 0.0));
+        set(&mut fields, "count_ps".into(), 0.0);
+        set(&mut fields, "count".into(), 0.0);
     } else {
         let mut x = values.to_vec();
         x.sort_by(|a, b| a.partial_cmp(b).expect("a timer never holds NaN"));
@@ -34,6 +34,14 @@ pub(crate) fn timer(
         fields.retain(|(name, _)| wanted.contains(&filter_name(name)));
     }
     fields
+}
+
+/// Fields are an object: a name that comes twice has the later value.
+fn set(fields: &mut Vec<(String, f64)>, name: String, value: f64) {
+    match fields.iter_mut().find(|(known, _)| *known == name) {
+        Some(field) => field.1 = value,
+        None => fields.push((name, value)),
+    }
 }
 
 fn running_sums(x: &[f64]) -> (Vec<f64>, Vec<f64>) {
@@ -85,7 +93,7 @@ fn percentile(x: &[f64], percent: f64, fields: &mut Vec<(String, f64)>) {
     let boundary_name = if percent > 0.0 { "upper" } else { "lower" };
     let mut add = |name: &str, value: Option<f64>| {
         if let Some(value) = value {
-            fields.push((format!("{name}_{suffix}"), value));
+            set(fields, format!("{name}_{suffix}"), value);
         }
     };
     add("count", Some(count as f64));
@@ -118,7 +126,7 @@ fn whole(x: &[f64], counter: f64, seconds: f64, fields: &mut Vec<(String, f64)>)
     for value in x {
         deviations += (value - mean) * (value - mean);
     }
-    let mut add = |name: &str, value: f64| fields.push((name.to_string(), value));
+    let mut add = |name: &str, value: f64| set(fields, name.into(), value);
     add("std", (deviations / n as f64).sqrt());
     add("upper", x[n - 1]);
     add("lower", x[0]);
@@ -146,7 +154,11 @@ fn histogram(x: &[f64], bins: &[Bin], fields: &mut Vec<(String, f64)>) {
             Bin::Below(bound) => print(bound).replacen('.', "_", 1),
             Bin::Rest => "inf".into(),
         };
-        fields.push((format!("histogram.bin_{label}"), (next - before) as f64));
+        set(
+            fields,
+            format!("histogram.bin_{label}"),
+            (next - before) as f64,
+        );
     }
 }
 

@@ -3,6 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
+use std::fmt;
 
 /// What is left to chance in the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -242,4 +243,45 @@ fn tags(numbers: Numbers) -> BoxedStrategy<Vec<u8>> {
     let odd = odd.prop_map(|tags| tags.as_bytes().to_vec());
     let long = (0..=200usize).prop_map(|length| [b"|#t:", &b"v".repeat(length)[..]].concat());
     prop_oneof![8 => none, 3 => plain, 2 => odd, 1 => long].boxed()
+}
+
+/// What happens to a server.
+#[derive(Clone)]
+pub(crate) enum Event {
+    /// A datagram comes to one of the workers.
+    Datagram(usize, Vec<u8>),
+    /// What was collected is moved on.
+    Harvest,
+    /// The interval ends, so many milliseconds after the last one.
+    Flush(u64),
+}
+
+/// A datagram is shown as the text it mostly is.
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Datagram(worker, datagram) => {
+                write!(f, "Datagram({worker}, b\"{}\")", datagram.escape_ascii())
+            }
+            Self::Harvest => write!(f, "Harvest"),
+            Self::Flush(after) => write!(f, "Flush({after})"),
+        }
+    }
+}
+
+/// Some datagrams, now and then the end of an interval, and two at the end, the last one idle.
+pub(crate) fn history(
+    datagram: impl Strategy<Value = Vec<u8>>,
+    harvests: bool,
+) -> impl Strategy<Value = Vec<Event>> {
+    let flush = prop_oneof![4 => Just(1000u64), 1 => 0..4000u64].prop_map(Event::Flush);
+    let event = prop_oneof![
+        8 => (any::<usize>(), datagram).prop_map(|(worker, datagram)| Event::Datagram(worker, datagram)),
+        2 => flush,
+        if harvests { 2 } else { 0 } => Just(Event::Harvest),
+    ];
+    vec(event, 0..24).prop_map(|mut events| {
+        events.extend([Event::Flush(1000), Event::Flush(1000)]);
+        events
+    })
 }
