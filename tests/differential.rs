@@ -260,8 +260,18 @@ fn has_respelled_counter(history: &[Event], sanitize: bool) -> bool {
     spellings.values().any(|spellings| spellings.len() > 1)
 }
 
+/// Whole histories are long.
+fn fewer() -> ProptestConfig {
+    let cases = search().cases / 8;
+    ProptestConfig {
+        cases,
+        max_global_rejects: cases,
+        ..search()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: search().cases / 8, ..search() })]
+    #![proptest_config(fewer())]
 
     #[test]
     fn one_worker_sends_what_the_reference_sends(
