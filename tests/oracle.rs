@@ -275,6 +275,18 @@ fn gauge_that_is_zero_or_nan_is_replaced() {
 }
 
 #[test]
+fn counter_that_is_not_a_number_starts_over() {
+    for (values, expected) in [
+        ("0|c|@0", "NaN"),
+        ("7|c:0|c|@0:5|c:1|c", "6"),
+        ("Infinity|c:-Infinity|c:5|c", "5"),
+    ] {
+        let found = flush_of(&json!({}), &[&format!("c:{values}")]);
+        assert_eq!(found[1], format!("stats_counts.c {expected}"), "{values}");
+    }
+}
+
+#[test]
 fn histogram_walks_its_bins_in_order() {
     let config = json!({
         "histogram": [{ "metric": "", "bins": [10, 5, "inf", 7] }], "calculatedTimerMetrics": ["histogram"]

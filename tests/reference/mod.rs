@@ -84,7 +84,12 @@ impl Reference {
     fn apply(&mut self, effect: Effect) {
         match effect {
             Effect::Count { key, value, weight } => {
-                *self.counters.entry(key).or_insert(0.0) += value * weight;
+                let counter = self.counters.entry(key).or_insert(0.0);
+                // NaN is as good as missing to JavaScript's `!`.
+                if counter.is_nan() {
+                    *counter = 0.0;
+                }
+                *counter += value * weight;
             }
             Effect::Time { key, value, weight } => {
                 let timer = self.timers.entry(key).or_default();
