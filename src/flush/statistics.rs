@@ -45,8 +45,8 @@ pub struct Statistics {
     fields: Arc<[String]>,
     /// Fields that `calculatedTimerMetrics` leaves in.
     kept: Vec<bool>,
-    /// First field of each histogram rule.
-    rule_fields: Vec<usize>,
+    /// For each histogram rule, the field of each of its bins.
+    rule_fields: Vec<Vec<usize>>,
     interval_seconds: f64,
     sums: Vec<(f64, f64)>,
     hdr: Option<Box<Hdr<u64>>>,
@@ -74,12 +74,18 @@ impl Statistics {
         fields.extend(WHOLE.map(String::from));
         let mut rule_fields = Vec::new();
         for rule in &options.histogram {
-            rule_fields.push(fields.len());
-            fields.extend(
-                rule.bins
-                    .iter()
-                    .map(|bin| format!("histogram.bin_{}", bin.label)),
-            );
+            let first = fields.len();
+            let mut of_bins = Vec::new();
+            for bin in &rule.bins {
+                // The same bin twice is one field; the reference keeps what the later one counts.
+                let name = format!("histogram.bin_{}", bin.label);
+                let known = fields[first..].iter().position(|field| *field == name);
+                of_bins.push(known.map_or(fields.len(), |at| first + at));
+                if known.is_none() {
+                    fields.push(name);
+                }
+            }
+            rule_fields.push(of_bins);
         }
         let wanted = options
             .timer_fields
@@ -288,14 +294,22 @@ impl Statistics {
         }
         .into_iter()
         .peekable();
-        for (index, bin) in self.rules[rule].bins.iter().enumerate() {
+        let fields = &self.rule_fields[rule];
+        let mut counts = Vec::with_capacity(fields.len());
+        for (bin, field) in self.rules[rule].bins.iter().zip(fields) {
             let mut count = 0;
             while let Some((_, more)) =
                 below.next_if(|(value, _)| bin.below.is_none_or(|end| *value < end))
             {
                 count += more;
             }
-            push(self.rule_fields[rule] + index, count as f64);
+            match counts.iter_mut().find(|(known, _)| known == field) {
+                Some((_, earlier)) => *earlier = count,
+                None => counts.push((*field, count)),
+            }
+        }
+        for (field, count) in counts {
+            push(field, count as f64);
         }
     }
 }

@@ -206,6 +206,22 @@ fn bins_take_what_is_below_them_in_the_order_written() {
 }
 
 #[test]
+fn a_bin_written_twice_is_one_field_with_the_later_count() {
+    let bin = |below: f64| Bin {
+        below: Some(below),
+        label: below.to_string(),
+    };
+    let mut options = options(&[]);
+    options.histogram = vec![HistogramRule {
+        metric: String::new(),
+        bins: vec![bin(5.), bin(5.), bin(1.)],
+    }];
+    let found = computed(&options, timer(&[3.0], 1024));
+    assert_fields(&found, &[("histogram.bin_5", 0.), ("histogram.bin_1", 0.)]);
+    assert_eq!(found.len(), 9 + 2);
+}
+
+#[test]
 fn a_list_of_fields_keeps_only_those() {
     let mut options = options(&[90., 99.9, -10.]);
     options.timer_fields = Some(vec![
