@@ -14,6 +14,7 @@ pub mod table;
 
 use crate::metric::cell::Stamp;
 use crate::metric::harvest::Harvest;
+use crate::metric::sample::Sample;
 use crate::runtime::clock::monotonic_ns;
 use crate::runtime::stop::Stop;
 use crate::runtime::sys::thread::precise_sleep;
@@ -60,6 +61,9 @@ impl Default for Options {
 
 /// Datagrams taken in one call to the kernel. More gains nothing measurable.
 const BATCH: usize = 64;
+
+/// Samples read ahead of their look-ups when the table is large.
+const AHEAD: usize = 64;
 
 /// Rest after the receive call failed.
 const RECEIVE_ERROR_PAUSE: Duration = Duration::from_millis(1);
@@ -119,12 +123,34 @@ pub fn record(batch: &Batch, table: &mut Table) {
         return;
     }
     table.begin_batch(Stamp(monotonic_ns()));
+    if table.is_large() {
+        let mut ahead = Vec::with_capacity(AHEAD);
+        read(batch, table, |table, sample| {
+            if ahead.len() == AHEAD {
+                ahead
+                    .drain(..)
+                    .for_each(|(sample, hash)| table.record_hashed(&sample, hash));
+            }
+            let hash = table.hash(&sample);
+            ahead.push((sample, hash));
+        });
+        ahead
+            .drain(..)
+            .for_each(|(sample, hash)| table.record_hashed(&sample, hash));
+    } else {
+        read(batch, table, |table, sample| table.record(&sample));
+    }
+}
+
+/// Reads every line of a batch and keeps the accounts; good samples go on to `take`.
+#[inline]
+fn read<'a>(batch: &'a Batch, table: &mut Table, mut take: impl FnMut(&mut Table, Sample<'a>)) {
     for packet in batch.packets() {
         table.tally.packets += 1;
         table.tally.bytes += packet.bytes.len() as u64;
         table.tally.truncated += u64::from(packet.truncated);
         let lines = parse::packet(packet.whole_lines(), |result, line| match result {
-            Ok(sample) => table.record(&sample),
+            Ok(sample) => take(table, sample),
             Err(reason) => table.reject(reason, line),
         });
         table.tally.lines += lines;

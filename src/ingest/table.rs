@@ -18,6 +18,10 @@ use std::sync::Arc;
 /// Key bytes that fit into an entry; longer keys lie in an arena beside the table.
 const INLINE: usize = 40;
 
+/// Counters from which on a table counts as large: 2 MiB with their entries, more than a core's own
+/// cache has left beside the datagrams.
+const LARGE: usize = 16_384;
+
 /// Stands between name and tags in a key. No name holds a newline.
 const TAGS_FOLLOW: u8 = b'\n';
 
@@ -57,7 +61,15 @@ struct Key<'a> {
     tags: &'a [u8],
 }
 
-impl Key<'_> {
+impl<'a> Key<'a> {
+    #[inline]
+    fn of(sample: &Sample<'a>) -> Self {
+        Self {
+            name: sample.name,
+            tags: sample.tags,
+        }
+    }
+
     #[inline]
     fn len(&self) -> usize {
         self.name.len()
@@ -235,14 +247,32 @@ impl Table {
         self.now = self.now.max(now.0);
     }
 
+    /// Whether the table has outgrown the nearer caches, so that a look-up waits for memory. Then it
+    /// pays to have many under way at once: [`Table::hash`] a run of samples first, and only then
+    /// [`Table::record_hashed`] them, with nothing between two look-ups. Below that size the detour
+    /// costs more than it gains (tuning.md).
+    #[inline]
+    pub fn is_large(&self) -> bool {
+        self.counters.entries.len() > LARGE
+    }
+
+    /// The hash of a sample's key, for [`Table::record_hashed`] of the same table.
+    #[inline]
+    pub fn hash(&self, sample: &Sample<'_>) -> u64 {
+        Key::of(sample).hash(&self.state)
+    }
+
     /// Adds a sample to what its name collects.
     #[inline]
     pub fn record(&mut self, sample: &Sample<'_>) {
-        let key = Key {
-            name: sample.name,
-            tags: sample.tags,
-        };
-        let hash = key.hash(&self.state);
+        let hash = self.hash(sample);
+        self.record_hashed(sample, hash);
+    }
+
+    /// [`Table::record`] for a sample that was hashed before.
+    #[inline]
+    pub fn record_hashed(&mut self, sample: &Sample<'_>, hash: u64) {
+        let key = Key::of(sample);
         let kind = sample.value.kind();
         self.tally.recorded[kind as usize] += 1;
         if let Value::Count(count) = sample.value {
