@@ -68,6 +68,10 @@ const AHEAD: usize = 64;
 /// Rest after the receive call failed.
 const RECEIVE_ERROR_PAUSE: Duration = Duration::from_millis(1);
 
+/// Batches taken at most before a tick is answered: what was queued when it came belongs to it, and
+/// under a flood that never lets the queue run empty the flusher does not wait for long.
+const TICK_BATCHES: usize = 64;
+
 /// How long a stopping worker goes on when senders do not: past this, what comes is left unread.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
 
@@ -99,21 +103,40 @@ pub fn run(
     let mut answered = 0;
     while !link.stop.requested() {
         let asked = link.epoch.load(Ordering::Relaxed);
-        if asked != answered && hand_over(worker, asked, &mut source, &mut table, link) {
-            answered = asked;
+        if asked != answered {
+            let mut batches = 0..TICK_BATCHES;
+            drain(&mut source, &mut batch, &mut table, || {
+                batches.next().is_some()
+            });
+            if hand_over(worker, asked, &mut source, &mut table, link) {
+                answered = asked;
+            }
         }
-        if source.receive(&mut batch).is_err() {
+        if source.receive(&mut batch).is_ok() {
+            record(&batch, &mut table);
+        } else {
             table.tally.receive_errors += 1;
             // An error that stays must not turn into a busy loop.
             std::thread::sleep(RECEIVE_ERROR_PAUSE);
         }
-        record(&batch, &mut table);
     }
     let until = Instant::now() + DRAIN_MAX;
-    while source.drain(&mut batch).is_ok() && batch.received() > 0 && Instant::now() < until {
-        record(&batch, &mut table);
-    }
+    drain(&mut source, &mut batch, &mut table, || {
+        Instant::now() < until
+    });
     hand_over(worker, u64::MAX, &mut source, &mut table, link);
+}
+
+/// Records what is queued, until nothing is left or `go_on` says no.
+fn drain(
+    source: &mut impl Source,
+    batch: &mut Batch,
+    table: &mut Table,
+    mut go_on: impl FnMut() -> bool,
+) {
+    while go_on() && source.drain(batch).is_ok() && batch.received() > 0 {
+        record(batch, table);
+    }
 }
 
 /// Everything that happens to a datagram, in order.
@@ -176,4 +199,76 @@ fn hand_over(
     harvest.epoch = epoch;
     // Closed only when the flusher is gone, and then nobody is left to count for.
     link.full.send(harvest).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metric::registry::Registry;
+    use packet::Filled;
+    use std::io;
+
+    /// Holds so many datagrams; gives the order to stop when somebody would have to wait for more.
+    struct Queue {
+        left: usize,
+        stop: Stop,
+    }
+
+    impl Source for Queue {
+        fn receive(&mut self, batch: &mut Batch) -> io::Result<()> {
+            self.stop.request();
+            self.left = 0;
+            self.drain(batch)
+        }
+
+        fn drain(&mut self, batch: &mut Batch) -> io::Result<()> {
+            let refill = batch.refill();
+            for slot in 0..self.left.min(refill.slots) {
+                let start = slot * refill.stride;
+                refill.arena[start..start + 5].copy_from_slice(b"a:1|c");
+                refill.filled.push(Filled {
+                    bytes: start..start + 5,
+                    truncated: false,
+                });
+                self.left -= 1;
+            }
+            Ok(())
+        }
+
+        fn kernel_drops(&mut self) -> u64 {
+            0
+        }
+    }
+
+    /// Datagrams in the answer to a tick that finds so many of them queued.
+    fn answered(queued: usize) -> u64 {
+        let (full, harvests) = crossbeam::channel::unbounded();
+        let link = Link {
+            epoch: Arc::new(CachePadded::new(AtomicU64::new(1))),
+            full,
+            empty: Arc::new(ArrayQueue::new(1)),
+            stop: Stop::default(),
+        };
+        let queue = Queue {
+            left: queued,
+            stop: link.stop.clone(),
+        };
+        let table = Table::new(&Options::default(), Arc::new(Registry::new()));
+        run(0, queue, table, 64, &link);
+        let answer = harvests.recv().expect("an answer");
+        assert_eq!(answer.epoch, 1);
+        answer.tally.packets
+    }
+
+    #[test]
+    fn what_is_queued_at_a_tick_belongs_to_it() {
+        assert_eq!(answered(0), 0);
+        assert_eq!(answered(BATCH), BATCH as u64);
+        assert_eq!(answered(3 * BATCH + 1), 3 * BATCH as u64 + 1);
+    }
+
+    #[test]
+    fn a_flood_does_not_keep_the_flusher_waiting() {
+        assert_eq!(answered(usize::MAX), (TICK_BATCHES * BATCH) as u64);
+    }
 }
