@@ -303,7 +303,7 @@ impl Flusher {
         for (name, gauge) in self.state.gauges.living() {
             let value = gauge.writes.after(gauge.value);
             gauge.value = Some(value);
-            gauge.writes.clear();
+            gauge.writes.settle(value);
             snapshot.gauges.push(Gauge {
                 name: name.clone(),
                 value,

@@ -90,6 +90,16 @@ impl Gauge {
         self.deltas.clear();
     }
 
+    /// Ends the interval at `value`, what [`Gauge::after`] came to, and remembers when the newest
+    /// absolute write was: workers answer a tick one after the other, so an older one may still come
+    /// with a later harvest, and must lose to it then too.
+    pub fn settle(&mut self, value: f64) {
+        if let Some((_, settled)) = &mut self.absolute {
+            *settled = value;
+        }
+        self.deltas.clear();
+    }
+
     fn halve(&mut self) {
         let pairs = self.deltas.len() / 2;
         for pair in 0..pairs {
@@ -228,6 +238,24 @@ mod tests {
             (3, false, 5.0),
         ]);
         assert_eq!(writes.after(None), 5.0);
+    }
+
+    #[test]
+    fn an_older_write_that_comes_an_interval_late_changes_nothing() {
+        let mut merged = gauge(&[(5, true, 10.0), (7, false, 1.0)]);
+        assert_eq!(merged.after(None), 11.0);
+        merged.settle(11.0);
+        // In time: =99, +50 (both before =10), then +2 and after the flush +4.
+        merged.merge(&gauge(&[
+            (3, true, 99.0),
+            (4, false, 50.0),
+            (6, false, 2.0),
+        ]));
+        merged.merge(&gauge(&[(9, false, 4.0)]));
+        assert_eq!(merged.after(Some(11.0)), 17.0);
+        merged.settle(17.0);
+        merged.merge(&gauge(&[(12, true, 1.0)]));
+        assert_eq!(merged.after(Some(17.0)), 1.0);
     }
 
     #[test]
