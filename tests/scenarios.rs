@@ -193,8 +193,9 @@ impl Player {
                             .map_err(|_| format!("{name}: {text} is no number"))
                     };
                     let (found, value) = (number(&self.take(name)?)?, number(value)?);
-                    // Written so that NaN is not near.
-                    if !((found - value).abs() <= NEAR * value.abs()) {
+                    // Asked this way round, NaN is not near.
+                    let near = (found - value).abs() <= NEAR * value.abs();
+                    if !near {
                         return Err(format!("{name} is {found}"));
                     }
                 }
