@@ -5,8 +5,15 @@
 //! # The path
 //!
 //! ```text
-//! source --Batch--> packet --line--> parse --Sample--> table --Harvest--> merge, statistics --Snapshot--> encode --> sink
-//! \____ ingest: a pinned thread, one source, one table _____/           \__ flush: one thread __/        \_ deliver: a thread each _/
+//! ingest    source --Batch--> packet --line--> parse --Sample--> table    a pinned thread for each source
+//!                                                                  |
+//!           .-------------------------Harvest----------------------'
+//!           v
+//! flush     merge --> statistics                                          one thread
+//!                         |
+//!           .--Snapshot---'
+//!           v
+//! deliver   encode --> sink                                               a thread for each backend
 //! ```
 //!
 //! Three wings stand side by side along the path: [`ingest`], [`flush`], [`deliver`]. Below them lie
@@ -21,9 +28,10 @@
 //!    and no allocation but for a name never seen, a timer's growth or a new set member. The clock is
 //!    read once a batch.
 //! 2. **A harvest is taken in place, at a batch boundary.** The flusher raises one number; a worker
-//!    that sees it moves what it collected into a recycled [`metric::harvest::Harvest`] and sends it
-//!    through a bounded channel with room for every worker. An idle worker sleeps in poll(2) and is
-//!    woken for it. Idle names, their zeros and their deletion are the flusher's alone.
+//!    that sees it takes what is queued, moves what it collected into a recycled
+//!    [`metric::harvest::Harvest`] and sends it through a bounded channel with room for every worker. An
+//!    idle worker sleeps in poll(2) and is woken for it. Idle names, their zeros and their deletion are
+//!    the flusher's alone.
 //! 3. **A name is raw bytes until it is new.** Only a spelling never seen is cleaned and given an id;
 //!    the flusher merges columns by id and never hashes a name.
 //! 4. **Cells merge by law** ([`metric::cell`]), so it does not matter how datagrams were spread over

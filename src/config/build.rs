@@ -167,7 +167,8 @@ fn backends(values: &Values, checker: &mut Checker<'_>) -> Vec<deliver::Backend>
             );
         }
         if listed.contains(&Backend::Graphite) && !values.contains_key("graphiteHost") {
-            let hint = "write graphiteHost: \"carbon.example.org\", or backends: [\"./backends/console\"] to see the values";
+            let hint = "write graphiteHost: \"carbon.example.org\", or \
+                        backends: [\"./backends/console\"] to see the values";
             checker.warn(
                 None,
                 "graphiteHost",

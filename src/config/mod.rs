@@ -301,9 +301,10 @@ mod tests {
                 prop_oneof![
                     proptest::sample::select(settings::SETTINGS.iter().map(|s| s.name).collect::<Vec<_>>()),
                     proptest::sample::select(vec![
-                        "{", "}", "[", "]", "(", ")", ":", ",", ";", "'", "\"", "`", "${", "/", "//", "/*", "*/", "\n", "\r",
-                        "\\", "-", "+", "=", "=>", "...", "?", "null", "NaN", "1", "0x", "1e999", "'inf'", "metric", "bins",
-                        "if", "else", "async", "function", "class", "new", "module.exports", "\u{feff}", "ü", "\u{2028}",
+                        "{", "}", "[", "]", "(", ")", ":", ",", ";", "'", "\"", "`", "${", "/", "//", "/*",
+                        "*/", "\n", "\r", "\\", "-", "+", "=", "=>", "...", "?", "null", "NaN", "1", "0x",
+                        "1e999", "'inf'", "metric", "bins", "if", "else", "async", "function", "class",
+                        "new", "module.exports", "\u{feff}", "ü", "\u{2028}",
                     ]),
                 ],
                 0..60,
@@ -316,7 +317,8 @@ mod tests {
         #[test]
         fn any_value_of_any_setting_gives_a_result_or_an_error(
             at in 0..settings::SETTINGS.len(),
-            value in "(null|true|[-+]?[0-9.]{1,8}|1e30[0-9]|'.{0,6}'|\\[\\]|\\[\\{\\}\\]|\\[[0-9,]{1,6}\\]|\\{\\}|\\{a: 1\\}|-?Infinity|NaN)",
+            value in "(null|true|[-+]?[0-9.]{1,8}|1e30[0-9]|'.{0,6}'|-?Infinity|NaN\
+                      |\\[\\]|\\[\\{\\}\\]|\\[[0-9,]{1,6}\\]|\\{\\}|\\{a: 1\\})",
         ) {
             let name = settings::SETTINGS[at].name;
             let text = match name.split_once('.') {
@@ -374,7 +376,8 @@ mod tests {
         let error = decode(b"{\n  a: 'caf\xe9'}", "cfg").expect_err("Latin-1");
         assert_eq!(
             error.to_string(),
-            "cfg:2:10: the byte 0xe9 is not UTF-8\n  hint: save the file as UTF-8; if it is Latin-1, with iconv -f LATIN1 -t UTF-8"
+            "cfg:2:10: the byte 0xe9 is not UTF-8\n  hint: save the file as UTF-8; \
+             if it is Latin-1, with iconv -f LATIN1 -t UTF-8"
         );
         let error = decode(b"\xff\xfe{\0}\0", "cfg").expect_err("UTF-16");
         assert_eq!(

@@ -113,7 +113,8 @@ mod tests {
         encode(&snapshot, &mut out);
         assert_eq!(
             String::from_utf8(out).expect("text"),
-            "Flushing stats at 60\n  counter hits 5 (0.5/s)\n  timer   t mean=3\n  gauge   g 1.25\n  LOST    kernel_drops=7\n"
+            "Flushing stats at 60\n  counter hits 5 (0.5/s)\n  timer   t mean=3\n  gauge   g 1.25\n  \
+             LOST    kernel_drops=7\n"
         );
     }
 }

@@ -12,12 +12,14 @@ use std::time::Instant;
 /// How names are built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Namespace {
-    /// `graphite.legacyNamespace: true`, the default: `stats.K`, `stats_counts.K`; the five prefixes are ignored.
+    /// `graphite.legacyNamespace: true`, the default: `stats.K`, `stats_counts.K`; the five prefixes are
+    /// ignored.
     #[default]
     Legacy,
     /// `graphite.legacyNamespace: false`: `G.C.K.rate`, `G.C.K.count`.
     Prefixed,
-    /// Any other value of `legacyNamespace`: legacy namespaces, `.rate`/`.count` endings, `stats.PS.numStats`.
+    /// Any other value of `legacyNamespace`: legacy namespaces, `.rate`/`.count` endings,
+    /// `stats.PS.numStats`.
     Hybrid,
 }
 

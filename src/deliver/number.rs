@@ -58,7 +58,12 @@ mod tests {
     proptest! {
         #[test]
         fn every_way_prints_the_same(
-            value in prop_oneof![any::<f64>(), -1e17..1e17f64, -1e-3..1e-3f64, (-1e9..1e9f64).prop_map(|v| (v * 100.0).round() / 100.0)],
+            value in prop_oneof![
+                any::<f64>(),
+                -1e17..1e17f64,
+                -1e-3..1e-3f64,
+                (-1e9..1e9f64).prop_map(|v| (v * 100.0).round() / 100.0),
+            ],
         ) {
             let general = ryu_js::Buffer::new().format(value).to_owned();
             prop_assert_eq!(text(value), if value == 0.0 { "0".to_owned() } else { general });

@@ -144,7 +144,10 @@ mod tests {
 
         #[test]
         fn marks_are_where_a_byte_loop_finds_them(
-            bytes in proptest::collection::vec(prop_oneof![Just(b':'), Just(b'|'), Just(b'\n'), any::<u8>()], 0..300),
+            bytes in proptest::collection::vec(
+                prop_oneof![Just(b':'), Just(b'|'), Just(b'\n'), any::<u8>()],
+                0..300,
+            ),
         ) {
             let plain: Vec<usize> = bytes.iter().enumerate()
                 .filter(|(_, b)| matches!(b, b':' | b'|' | b'\n')).map(|(at, _)| at).collect();

@@ -327,7 +327,9 @@ mod tests {
         }
 
         #[test]
-        fn set_merge_of_splits_is_the_whole(members in proptest::collection::vec((0..30u8, any::<bool>()), 0..60)) {
+        fn set_merge_of_splits_is_the_whole(
+            members in proptest::collection::vec((0..30u8, any::<bool>()), 0..60),
+        ) {
             let (mut whole, mut left, mut right) = <(Members, Members, Members)>::default();
             for &(member, to_left) in &members {
                 let member: Box<[u8]> = [member].into();

@@ -144,7 +144,8 @@ pub const METERS: &[Meter] = &[
     meter(
         "timer_samples_outside",
         false,
-        "samples of timers past `exactSamples` outside 2^-16 .. 2^36, zero excepted; they count as the smallest or largest value",
+        "samples of timers past `exactSamples` outside 2^-16 .. 2^36, zero excepted; they count as the \
+         smallest or largest value",
         |_, o| o.timer_samples_outside.take(),
     ),
     meter(

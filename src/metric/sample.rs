@@ -69,7 +69,8 @@ pub struct Sample<'a> {
 pub enum Reject {
     /// No `|type` after the value, or no value at all: `a`, `a:1`, `a|c`.
     NoType,
-    /// A rate field that is not `@` and a number the reference can use, such as `|@`, `|0.1`, `|@-1`, `|@Infinity`.
+    /// A rate field that is not `@` and a number the reference can use, such as `|@`, `|0.1`, `|@-1`,
+    /// `|@Infinity`.
     BadRate,
     /// Nothing between `:` and `|` where a number is due.
     EmptyValue,

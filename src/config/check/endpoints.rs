@@ -85,7 +85,8 @@ impl Checker<'_> {
     }
 
     pub(super) fn backends(&mut self, path: &str, node: &Node) -> Option<Vec<Backend>> {
-        const HINT: &str = "known are \"./backends/graphite\" and \"./backends/console\"; modules for Node.js cannot be loaded";
+        const HINT: &str = "known are \"./backends/graphite\" and \"./backends/console\"; \
+                            modules for Node.js cannot be loaded";
         let nodes = match &node.value {
             Value::List(nodes) => nodes,
             value if !truthy(value) => return None,

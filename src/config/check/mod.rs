@@ -259,7 +259,8 @@ impl Checker<'_> {
                 Some(Typed::Text(text.clone()))
             }
             Value::String(text) if setting.name == "graphiteProtocol" && text == "pickle" => {
-                let hint = "write \"text\" and let graphitePort name carbon's plaintext port, by default 2003";
+                let hint = "write \"text\" and let graphitePort name carbon's plaintext port, \
+                            by default 2003";
                 self.problem(
                     node.place,
                     path,

@@ -96,7 +96,8 @@ impl Checker<'_> {
     }
 
     fn rule(&mut self, path: &str, node: &Node) -> Option<HistogramRule> {
-        const HINT: &str = "write { metric: \"part of a name\", bins: [10, 100, \"inf\"] }; metric: \"\" is every name";
+        const HINT: &str = "write { metric: \"part of a name\", bins: [10, 100, \"inf\"] }; \
+                            metric: \"\" is every name";
         let Value::Map(entries) = &node.value else {
             self.problem(
                 node.place,

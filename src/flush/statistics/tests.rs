@@ -290,7 +290,8 @@ proptest! {
         let truth = computed(&options, timer(&samples, usize::MAX));
         let mut merged = Timer::default();
         for worker in 0..4 {
-            let mine: Vec<f64> = exponents.iter().filter(|(_, w)| *w == worker).map(|(e, _)| e.exp()).collect();
+            let mine = exponents.iter().filter(|(_, w)| *w == worker);
+            let mine: Vec<f64> = mine.map(|(e, _)| e.exp()).collect();
             let part = timer(&mine, 32);
             merged.merge(&part.samples, part.weight, part.histogram, 32);
         }
