@@ -43,7 +43,7 @@ pub fn javascript(bytes: &[u8]) -> Option<f64> {
 ///
 /// Such a number is an integer below 2^53 divided by a power of ten up to 10^22, both exact in
 /// binary, so the one division is the correctly rounded result. `None` means "look closer".
-#[inline]
+#[inline(always)]
 pub fn plain(bytes: &[u8]) -> Option<f64> {
     match bytes {
         [b'-', digits @ ..] => plain_unsigned(digits).map(|value| -value),
@@ -53,7 +53,7 @@ pub fn plain(bytes: &[u8]) -> Option<f64> {
 }
 
 /// [`plain`] without a sign: also exactly what the reference can use as a sample rate.
-#[inline]
+#[inline(always)]
 pub fn plain_unsigned(bytes: &[u8]) -> Option<f64> {
     const POWERS: [f64; 16] = [
         1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,

@@ -11,7 +11,7 @@ use crate::metric::sample::{Reject, Sample, Value};
 
 /// Reads a datagram line by line and hands over each value, good or refused, with its line.
 /// Returns how many lines there were; empty ones are none.
-#[inline]
+#[inline(always)]
 pub fn packet<'a>(
     bytes: &'a [u8],
     mut visit: impl FnMut(Result<Sample<'a>, Reject>, &'a [u8]),
@@ -36,7 +36,7 @@ pub fn packet<'a>(
 
 /// Reads the line that begins at `start`: where it ends, and its sample if it is of the common shape.
 /// The marks are left behind the line.
-#[inline]
+#[inline(always)]
 fn common_shape<'a>(
     bytes: &'a [u8],
     start: usize,

@@ -31,7 +31,7 @@ impl<'a> Marks<'a> {
     }
 
     /// Position of the next delimiter; the length of the bytes once there is none, as often as asked.
-    #[inline]
+    #[inline(always)]
     pub fn next_mark(&mut self) -> usize {
         while self.mask == 0 {
             if self.base + BLOCK >= self.bytes.len() {

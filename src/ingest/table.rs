@@ -62,7 +62,7 @@ struct Key<'a> {
 }
 
 impl<'a> Key<'a> {
-    #[inline]
+    #[inline(always)]
     fn of(sample: &Sample<'a>) -> Self {
         Self {
             name: sample.name,
@@ -70,7 +70,7 @@ impl<'a> Key<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn len(&self) -> usize {
         self.name.len()
             + if self.tags.is_empty() {
@@ -80,7 +80,7 @@ impl<'a> Key<'a> {
             }
     }
 
-    #[inline]
+    #[inline(always)]
     fn hash(&self, state: &RandomState) -> u64 {
         let mut hasher = state.build_hasher();
         hasher.write(self.name);
@@ -90,7 +90,7 @@ impl<'a> Key<'a> {
         hasher.finish()
     }
 
-    #[inline]
+    #[inline(always)]
     fn is(&self, stored: &[u8]) -> bool {
         if self.tags.is_empty() {
             return stored == self.name;
@@ -110,7 +110,7 @@ impl<'a> Key<'a> {
 }
 
 /// The bytes of a stored key: name, or name, newline and tags.
-#[inline]
+#[inline(always)]
 fn stored<'a>(entry: &'a Entry, long: &'a [u8]) -> &'a [u8] {
     let len = entry.len as usize;
     if len <= INLINE {
@@ -121,7 +121,7 @@ fn stored<'a>(entry: &'a Entry, long: &'a [u8]) -> &'a [u8] {
 }
 
 impl Spellings {
-    #[inline]
+    #[inline(always)]
     fn find(&mut self, key: Key<'_>, hash: u64) -> Option<&mut Entry> {
         let (len, low) = (key.len(), hash as u32);
         let long = &self.long;
@@ -257,20 +257,20 @@ impl Table {
     }
 
     /// The hash of a sample's key, for [`Table::record_hashed`] of the same table.
-    #[inline]
+    #[inline(always)]
     pub fn hash(&self, sample: &Sample<'_>) -> u64 {
         Key::of(sample).hash(&self.state)
     }
 
     /// Adds a sample to what its name collects.
-    #[inline]
+    #[inline(always)]
     pub fn record(&mut self, sample: &Sample<'_>) {
         let hash = self.hash(sample);
         self.record_hashed(sample, hash);
     }
 
     /// [`Table::record`] for a sample that was hashed before.
-    #[inline]
+    #[inline(always)]
     pub fn record_hashed(&mut self, sample: &Sample<'_>, hash: u64) {
         let key = Key::of(sample);
         let kind = sample.value.kind();
