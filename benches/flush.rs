@@ -58,7 +58,12 @@ fn computing(c: &mut Criterion) {
     ] {
         let mut timer = Timer::default();
         for n in 0..samples {
-            timer.record(f64::from(n * 7919 % 10_007) / 8.0, 1.0, 1024);
+            timer.record(
+                f64::from(n * 7919 % 10_007) / 8.0,
+                1.0,
+                1024,
+                &mut Vec::new(),
+            );
         }
         let mut statistics = Statistics::new(&flush::Options::default());
         let fields = statistics.fields();

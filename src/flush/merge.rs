@@ -4,7 +4,7 @@
 //! the time a gauge has left are the flusher's alone.
 
 use super::Options;
-use crate::metric::cell::{self, Members};
+use crate::metric::cell::{self, Members, Spare};
 use crate::metric::harvest::Harvest;
 use crate::metric::registry::{Name, NameId, Registry};
 use crate::metric::sample::Kind;
@@ -68,6 +68,8 @@ pub struct State {
     pub sets: Column<Members>,
     /// Counters that are never deleted.
     kept_counters: Vec<bool>,
+    /// Emptied histograms, for the harvests that go back to the workers.
+    spare: Spare,
     exact_samples: usize,
     gauges_max_ttl: u32,
 }
@@ -81,6 +83,7 @@ impl State {
             gauges: Column::default(),
             sets: Column::default(),
             kept_counters: Vec::new(),
+            spare: Spare::new(),
             exact_samples: options.exact_samples,
             gauges_max_ttl: options.gauges_max_ttl,
         }
@@ -104,6 +107,11 @@ impl State {
         for (id, sum) in harvest.counters.drain(..) {
             self.count(id, sum);
         }
+        let folded = harvest
+            .timers
+            .iter()
+            .filter(|part| part.histogram.is_some())
+            .count();
         let mut rest = &harvest.samples[..];
         for part in harvest.timers.drain(..) {
             let (samples, others) = rest.split_at(part.samples);
@@ -113,9 +121,13 @@ impl State {
                 part.weight,
                 part.histogram,
                 self.exact_samples,
+                &mut self.spare,
             );
         }
         harvest.samples.clear();
+        // As many go back as came: the worker will likely need them again.
+        let kept = self.spare.len().saturating_sub(folded);
+        harvest.spare.extend(self.spare.drain(kept..));
         for (id, writes) in harvest.gauges.drain(..) {
             let gauge = self.gauges.alive(id);
             gauge.writes.merge(&writes);
@@ -152,11 +164,14 @@ impl State {
                 }
             }
         }
+        // What no harvest took back was not needed in this interval either.
+        self.spare.clear();
         for cell in &mut self.timers.cells {
-            match cell {
-                Some(_) if options.delete_timers => *cell = None,
-                Some(timer) => timer.clear(),
-                None => {}
+            if let Some(timer) = cell {
+                timer.clear(&mut self.spare);
+                if options.delete_timers {
+                    *cell = None;
+                }
             }
         }
         if options.delete_sets {

@@ -12,7 +12,7 @@
 
 use super::{HistogramRule, Options, Threshold};
 use crate::metric::cell::Timer;
-use crate::metric::histogram::{self, HIGHEST, Histogram};
+use crate::metric::histogram::{self, Histogram};
 use crate::metric::snapshot::Statistic;
 use hdrhistogram::Histogram as Hdr;
 use std::sync::Arc;
@@ -31,10 +31,6 @@ const WHOLE: [&str; 9] = [
     "mean",
     "median",
 ];
-
-/// One lowest-octave slot is this many units of the HDR scratch wide: its grid and ours coincide
-/// when values are scaled so that the lowest octave is the first HDR resolves in 1024 steps.
-const SCALE: f64 = (histogram::SLOTS as f64) / histogram::LOWEST;
 
 /// Computes statistics; holds what is the same for every timer, and scratch memory.
 #[derive(Debug)]
@@ -347,10 +343,15 @@ fn rank(percent: f64, n: usize) -> Option<usize> {
     (rounded >= 1.0).then_some(rounded as usize)
 }
 
-/// The HDR histogram that every sketched timer is read through, one after the other.
+/// The HDR histogram that every sketched timer is read through, one after the other. It grows to
+/// the widest of them, which [`histogram::OCTAVES`] bounds at 430 KB.
 fn scratch() -> Hdr<u64> {
-    let highest = (HIGHEST * SCALE) as u64 - 1;
-    Hdr::new_with_bounds(1, highest, 3).expect("the bounds are constants within hdrhistogram's")
+    Hdr::new(3).expect("three digits are within hdrhistogram's bounds")
+}
+
+/// The power of two at or below a positive value.
+fn octave(value: f64) -> f64 {
+    f64::from_bits(value.to_bits() & (0x7ff << 52))
 }
 
 /// All values of a histogram as ascending runs: a value that stands for each, and how many.
@@ -366,8 +367,10 @@ fn runs(histogram: &Histogram) -> Vec<(f64, u64)> {
     // Half a slot above its lower bound; a slot is 2^-10 of its octave wide.
     let half = 1.0 / (2 * histogram::SLOTS) as f64;
     runs.extend(grid.slots().map(|(low, count)| {
-        let octave = f64::from_bits(low.to_bits() & (0x7ff << 52));
-        ((low + octave * half).clamp(moments.min, moments.max), count)
+        (
+            (low + octave(low) * half).clamp(moments.min, moments.max),
+            count,
+        )
     }));
     if grid.above > 0 {
         runs.push((moments.max, grid.above));
@@ -379,19 +382,30 @@ fn runs(histogram: &Histogram) -> Vec<(f64, u64)> {
 struct Ranks<'a> {
     histogram: &'a Histogram,
     hdr: &'a Hdr<u64>,
+    /// Units of `hdr` to one of the timer's.
+    scale: f64,
     runs: Vec<(f64, u64)>,
 }
 
 impl<'a> Ranks<'a> {
     fn new(histogram: &'a Histogram, hdr: &'a mut Hdr<u64>) -> Self {
         hdr.reset();
+        // HDR resolves 1024..2048 in steps of one. With the lowest octave in use scaled to that, its
+        // grid and ours coincide, and it needs no more of its own than that timer does.
+        let lowest = histogram
+            .grid
+            .slots()
+            .next()
+            .map_or(1.0, |(low, _)| octave(low));
+        let scale = histogram::SLOTS as f64 / lowest;
         for (low, count) in histogram.grid.slots() {
-            hdr.record_n((low * SCALE) as u64, count)
-                .expect("the grid lies within the bounds");
+            hdr.record_n((low * scale) as u64, count)
+                .expect("it grows to what is recorded");
         }
         Self {
             histogram,
             hdr,
+            scale,
             runs: runs(histogram),
         }
     }
@@ -415,7 +429,7 @@ impl<'a> Ranks<'a> {
         let unit = self.hdr.value_at_quantile(quantile);
         let low = self.hdr.lowest_equivalent(unit) as f64;
         let next = self.hdr.next_non_equivalent(unit) as f64;
-        ((low + next) / 2.0 / SCALE).clamp(moments.min, moments.max)
+        ((low + next) / 2.0 / self.scale).clamp(moments.min, moments.max)
     }
 
     /// Sum and sum of squares of the `k` smallest values.

@@ -6,7 +6,7 @@
 //! order matters.
 
 use super::name;
-use crate::metric::cell::{Gauge, Members, Stamp, Timer};
+use crate::metric::cell::{Gauge, Members, Spare, Stamp, Timer};
 use crate::metric::harvest::{Harvest, Tally, TimerPart};
 use crate::metric::registry::{NameId, Registry};
 use crate::metric::sample::{Kind, Reject, Sample, Value};
@@ -212,6 +212,7 @@ pub struct Table {
     registry: Arc<Registry>,
     sanitize: bool,
     exact_samples: usize,
+    spare: Spare,
     /// Last stamp given out; each gauge write gets its own.
     now: u64,
     counters: Spellings,
@@ -231,6 +232,7 @@ impl Table {
             registry,
             sanitize: options.sanitize_names,
             exact_samples: options.exact_samples,
+            spare: Spare::new(),
             now: 0,
             counters: Spellings::default(),
             others: Default::default(),
@@ -300,9 +302,12 @@ impl Table {
             Value::Time { value, weight } => {
                 let untouched =
                     |timer: &Timer| timer.samples.is_empty() && timer.histogram.is_none();
-                self.timers
-                    .touch(cell, untouched)
-                    .record(value, weight, self.exact_samples);
+                self.timers.touch(cell, untouched).record(
+                    value,
+                    weight,
+                    self.exact_samples,
+                    &mut self.spare,
+                );
             }
             Value::GaugeSet(value) => {
                 self.now += 1;
@@ -357,7 +362,7 @@ impl Table {
                 weight: timer.weight,
                 histogram: timer.histogram.take(),
             });
-            timer.clear();
+            timer.clear(&mut self.spare);
         }
         for cell in self.gauges.touched.drain(..) {
             let (id, gauge) = &mut self.gauges.cells[cell as usize];
@@ -368,6 +373,8 @@ impl Table {
             let (id, members) = &mut self.sets.cells[cell as usize];
             harvest.sets.push((*id, std::mem::take(members)));
         }
+        // What is left over from an interval that needed more is let go.
+        self.spare = std::mem::take(&mut harvest.spare);
         harvest.tally = std::mem::take(&mut self.tally);
     }
 

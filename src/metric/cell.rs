@@ -110,6 +110,10 @@ impl Gauge {
     }
 }
 
+/// Emptied histograms that wait for the next timer to outgrow its samples. A fresh one costs a page
+/// fault for each of its pages; a busy server needs hundreds in every interval.
+pub type Spare = Vec<Box<Histogram>>;
+
 /// Samples of one timer in one interval: exact while few, a histogram when many.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Timer {
@@ -123,11 +127,11 @@ pub struct Timer {
 
 impl Timer {
     /// Takes a sample; past `limit` raw ones, those go into the histogram together, so that the
-    /// common path is one push.
+    /// common path is one push. A histogram is taken from `spare` while there is one.
     #[inline]
-    pub fn record(&mut self, value: f64, weight: f64, limit: usize) {
+    pub fn record(&mut self, value: f64, weight: f64, limit: usize, spare: &mut Spare) {
         if self.samples.len() >= limit {
-            self.fold();
+            self.fold(spare);
         }
         self.samples.push(value);
         self.weight += weight;
@@ -140,43 +144,54 @@ impl Timer {
         weight: f64,
         histogram: Option<Box<Histogram>>,
         limit: usize,
+        spare: &mut Spare,
     ) {
         self.weight += weight;
         match (&mut self.histogram, histogram) {
-            (Some(mine), Some(theirs)) => mine.merge(&theirs),
+            (Some(mine), Some(mut theirs)) => {
+                mine.merge(&theirs);
+                theirs.clear();
+                spare.push(theirs);
+            }
             (mine @ None, theirs @ Some(_)) => *mine = theirs,
             (_, None) => {}
         }
         if self.histogram.is_some() {
             // The limit is over all workers together: what is folded once is folded for good.
-            self.fold();
-            self.fold_run(samples);
+            self.fold(spare);
+            self.fold_run(samples, spare);
         } else if self.samples.len() + samples.len() > limit {
-            self.fold();
-            self.fold_run(samples);
+            self.fold(spare);
+            self.fold_run(samples, spare);
         } else {
             self.samples.extend_from_slice(samples);
         }
     }
 
-    /// Forgets the interval, keeps the memory of the samples.
-    pub fn clear(&mut self) {
+    /// Forgets the interval; keeps the memory of the samples, and the histogram's in `spare`.
+    pub fn clear(&mut self, spare: &mut Spare) {
         self.samples.clear();
         self.weight = 0.0;
-        self.histogram = None;
+        if let Some(mut histogram) = self.histogram.take() {
+            histogram.clear();
+            spare.push(histogram);
+        }
     }
 
     #[cold]
-    fn fold(&mut self) {
+    fn fold(&mut self, spare: &mut Spare) {
         let mut samples = std::mem::take(&mut self.samples);
-        self.fold_run(&samples);
+        self.fold_run(&samples, spare);
         samples.clear();
         self.samples = samples;
     }
 
-    fn fold_run(&mut self, samples: &[f64]) {
+    fn fold_run(&mut self, samples: &[f64], spare: &mut Spare) {
         if !samples.is_empty() {
-            self.histogram.get_or_insert_default().fold(samples);
+            let histogram = &mut self.histogram;
+            histogram
+                .get_or_insert_with(|| spare.pop().unwrap_or_default())
+                .fold(samples);
         }
     }
 }
@@ -297,16 +312,21 @@ mod tests {
             samples in proptest::collection::vec((0..1_000_000u32, 0..3usize), 0..200),
             limit in 1..80usize,
         ) {
+            // One that was used before, so that a forgotten count would show.
+            let mut used = Box::<Histogram>::default();
+            used.fold(&[1.0, 2.0, 0.0, -1.0, f64::INFINITY]);
+            used.clear();
+            let mut spare = vec![used];
             let mut whole = Timer::default();
             let mut parts = <[Timer; 3]>::default();
             for &(value, worker) in &samples {
                 let value = f64::from(value) / 64.0;
-                whole.record(value, 2.0, limit);
-                parts[worker].record(value, 2.0, limit);
+                whole.record(value, 2.0, limit, &mut spare);
+                parts[worker].record(value, 2.0, limit, &mut spare);
             }
             let mut merged = Timer::default();
             for part in parts {
-                merged.merge(&part.samples, part.weight, part.histogram, limit);
+                merged.merge(&part.samples, part.weight, part.histogram, limit, &mut spare);
             }
             prop_assert_eq!(merged.weight, 2.0 * samples.len() as f64);
             prop_assert_eq!(merged.histogram.is_some(), samples.len() > limit);
@@ -317,7 +337,7 @@ mod tests {
                 }
                 Some(histogram) => {
                     prop_assert!(merged.samples.is_empty());
-                    whole.fold();
+                    whole.fold(&mut spare);
                     let whole = whole.histogram.expect("over the limit");
                     prop_assert_eq!(&histogram.grid, &whole.grid);
                     prop_assert_eq!(histogram.moments.count, samples.len() as u64);

@@ -1,7 +1,7 @@
 //! NOUN: what one worker collected since its last harvest. Recycled: the flusher sends the empty
 //! ones back, so that an interval allocates nothing once the daemon is warm.
 
-use super::cell::{Gauge, Members};
+use super::cell::{Gauge, Members, Spare};
 use super::histogram::Histogram;
 use super::registry::NameId;
 use super::sample::{Kind, Reject};
@@ -34,6 +34,8 @@ pub struct Harvest {
     pub timers: Vec<TimerPart>,
     /// Raw samples of all `timers`, one after another.
     pub samples: Vec<f64>,
+    /// Emptied histograms on their way back to a worker.
+    pub spare: Spare,
     /// Distinct members.
     pub sets: Vec<(NameId, Members)>,
     /// What this worker did.
@@ -41,7 +43,7 @@ pub struct Harvest {
 }
 
 impl Harvest {
-    /// Empties it for the next use, memory kept.
+    /// Empties it for the next use, memory and spare histograms kept.
     pub fn clear(&mut self) {
         self.counters.clear();
         self.gauges.clear();

@@ -6,7 +6,7 @@
 //! 0.05 % of everything in it. Bounds are fixed ([`LOWEST`], [`HIGHEST`]): one hostile value cannot
 //! grow memory. What falls outside is counted apart and stands at the exact minimum or maximum.
 //!
-//! A page (one octave, 8 KiB) exists from the first value in it; a real timer touches four to six.
+//! A page (one octave, 4 KiB) exists from the first value in it; a real timer touches four to six.
 //! Merging two histograms is integer addition, therefore exact and free of order.
 
 /// Slots to an octave: the resolution of three significant digits.
@@ -26,13 +26,17 @@ const SLOT_SHIFT: u32 = 52 - 10;
 const FIRST_SLOT: u64 = ((1023 + LOWEST_EXPONENT) as u64) << 10;
 
 const _: () = assert!(OCTAVES as i32 + LOWEST_EXPONENT == 36);
+const _: () = assert!(OCTAVES * SLOTS <= u16::MAX as usize + 1);
 
-type Page = Box<[u64; SLOTS]>;
+type Page = Box<[u32; SLOTS]>;
 
 /// Counts of values, by slot.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Grid {
     pages: [Option<Page>; OCTAVES],
+    /// Slots whose 32 bits overflowed, once for each time: 4 GiB of samples of one value are rare,
+    /// and pages half the size are not.
+    carries: Vec<u16>,
     /// Values that are exactly zero; timers often are, and zero has no octave.
     pub zeros: u64,
     /// Values under [`LOWEST`] other than zero, negative ones included.
@@ -45,10 +49,19 @@ impl Default for Grid {
     fn default() -> Self {
         Self {
             pages: [const { None }; OCTAVES],
+            carries: Vec::new(),
             zeros: 0,
             below: 0,
             above: 0,
         }
+    }
+}
+
+/// Equal counts; an empty page that is kept for its memory is no difference.
+impl PartialEq for Grid {
+    fn eq(&self, other: &Self) -> bool {
+        let outside = |grid: &Self| (grid.zeros, grid.below, grid.above);
+        outside(self) == outside(other) && self.slots().eq(other.slots())
     }
 }
 
@@ -58,7 +71,12 @@ impl Grid {
     pub fn record(&mut self, value: f64) {
         let slot = (value.to_bits() >> SLOT_SHIFT).wrapping_sub(FIRST_SLOT) as usize;
         if let Some(page) = self.pages.get_mut(slot / SLOTS) {
-            page.get_or_insert_with(|| Box::new([0; SLOTS]))[slot % SLOTS] += 1;
+            let page = page.get_or_insert_with(|| Box::new([0; SLOTS]));
+            let count = &mut page[slot % SLOTS];
+            *count = count.wrapping_add(1);
+            if *count == 0 {
+                self.carries.push(slot as u16);
+            }
         } else if value == 0.0 {
             self.zeros += 1;
         } else if value >= HIGHEST {
@@ -70,36 +88,69 @@ impl Grid {
 
     /// Adds the counts of `other`.
     pub fn merge(&mut self, other: &Self) {
-        for (mine, theirs) in self.pages.iter_mut().zip(&other.pages) {
+        for (octave, theirs) in other.pages.iter().enumerate() {
             let Some(theirs) = theirs else { continue };
-            match mine {
-                None => *mine = Some(theirs.clone()),
-                Some(mine) => mine
-                    .iter_mut()
-                    .zip(theirs.iter())
-                    .for_each(|(a, b)| *a += b),
+            let Some(mine) = &mut self.pages[octave] else {
+                self.pages[octave] = Some(theirs.clone());
+                continue;
+            };
+            for (slot, (mine, theirs)) in mine.iter_mut().zip(theirs.iter()).enumerate() {
+                let (sum, carry) = mine.overflowing_add(*theirs);
+                *mine = sum;
+                if carry {
+                    self.carries.push((octave * SLOTS + slot) as u16);
+                }
             }
         }
+        self.carries.extend_from_slice(&other.carries);
         self.zeros += other.zeros;
         self.below += other.below;
         self.above += other.above;
     }
 
+    /// Forgets every count. Pages stay for the next use, unless this one did not touch them.
+    pub fn clear(&mut self) {
+        for page in &mut self.pages {
+            match page {
+                Some(counts) if counts.iter().any(|count| *count > 0) => counts.fill(0),
+                _ => *page = None,
+            }
+        }
+        self.carries.clear();
+        (self.zeros, self.below, self.above) = (0, 0, 0);
+    }
+
     /// The slots that hold something, ascending: the slot's lower bound and its count.
     pub fn slots(&self) -> impl Iterator<Item = (f64, u64)> {
-        self.pages.iter().enumerate().flat_map(|(octave, page)| {
-            let counts = page.as_deref().map_or(&[][..], |page| &page[..]);
-            counts
-                .iter()
-                .enumerate()
-                .filter(|(_, count)| **count > 0)
-                .map(move |(slot, count)| (Self::lower_bound(octave * SLOTS + slot), *count))
-        })
+        self.pages
+            .iter()
+            .enumerate()
+            .flat_map(move |(octave, page)| {
+                let counts = page.as_deref().map_or(&[][..], |page| &page[..]);
+                counts.iter().enumerate().filter_map(move |(slot, count)| {
+                    let slot = octave * SLOTS + slot;
+                    let count = u64::from(*count) + self.carried(slot);
+                    (count > 0).then(|| (Self::lower_bound(slot), count))
+                })
+            })
+    }
+
+    #[inline]
+    fn carried(&self, slot: usize) -> u64 {
+        if self.carries.is_empty() {
+            return 0;
+        }
+        let times = self
+            .carries
+            .iter()
+            .filter(|carry| usize::from(**carry) == slot)
+            .count();
+        (times as u64) << 32
     }
 
     /// Heap bytes held by the pages.
     pub fn heap_bytes(&self) -> usize {
-        self.pages.iter().flatten().count() * size_of::<[u64; SLOTS]>()
+        self.pages.iter().flatten().count() * size_of::<[u32; SLOTS]>()
     }
 
     fn lower_bound(slot: usize) -> f64 {
@@ -219,6 +270,12 @@ impl Histogram {
         self.moments.merge(&Moments::of(samples));
     }
 
+    /// Forgets everything, keeps the pages that were in use.
+    pub fn clear(&mut self) {
+        self.grid.clear();
+        self.moments = Moments::default();
+    }
+
     /// Merge law: addition.
     pub fn merge(&mut self, other: &Self) {
         self.grid.merge(&other.grid);
@@ -267,6 +324,22 @@ mod tests {
         assert_eq!((grid.zeros, grid.below, grid.above), (2, 3, 2));
         assert_eq!(grid.slots().count(), 0);
         assert_eq!(grid.heap_bytes(), 0);
+    }
+
+    #[test]
+    fn a_count_outgrows_its_32_bits() {
+        let mut grid = Grid::default();
+        grid.record(1.0);
+        for _ in 0..33 {
+            let same = grid.clone();
+            grid.merge(&same);
+        }
+        assert_eq!(grid.slots().collect::<Vec<_>>(), [(1.0, 1 << 33)]);
+        grid.clear();
+        assert_eq!(grid.slots().count(), 0);
+        assert!(grid.heap_bytes() <= 4096);
+        grid.clear();
+        assert_eq!((grid.heap_bytes(), grid), (0, Grid::default()));
     }
 
     #[test]

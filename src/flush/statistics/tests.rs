@@ -24,7 +24,7 @@ fn timer(samples: &[f64], limit: usize) -> Timer {
     let mut timer = Timer::default();
     samples
         .iter()
-        .for_each(|sample| timer.record(*sample, 1.0, limit));
+        .for_each(|sample| timer.record(*sample, 1.0, limit, &mut Vec::new()));
     timer
 }
 
@@ -293,7 +293,7 @@ proptest! {
             let mine = exponents.iter().filter(|(_, w)| *w == worker);
             let mine: Vec<f64> = mine.map(|(e, _)| e.exp()).collect();
             let part = timer(&mine, 32);
-            merged.merge(&part.samples, part.weight, part.histogram, 32);
+            merged.merge(&part.samples, part.weight, part.histogram, 32, &mut Vec::new());
         }
         let found = computed(&options, merged);
         prop_assert_eq!(found.keys().collect::<Vec<_>>(), truth.keys().collect::<Vec<_>>());
