@@ -42,8 +42,8 @@ pub struct Server {
 pub struct Totals {
     /// Every worker's accounts, added up.
     pub ingest: Tally,
-    /// Flushes that were queued for a backend and not delivered when the stop deadline came.
-    pub flushes_abandoned: u64,
+    /// Flushes a backend could not deliver, had no room to queue, or still held at the stop deadline.
+    pub flushes_dropped: u64,
 }
 
 /// Runs until SIGTERM or SIGINT, then stops in order; a second signal ends the process at once.
@@ -185,10 +185,10 @@ impl Server {
             log::error!("the flusher panicked; the last interval is lost");
             Tally::default()
         });
-        let flushes_abandoned = self.backends.finish(deadline);
+        let flushes_dropped = self.backends.finish(deadline);
         Totals {
             ingest,
-            flushes_abandoned,
+            flushes_dropped,
         }
     }
 }
@@ -278,6 +278,6 @@ fn summary(totals: &Totals) -> String {
         tally.rejected_total(),
         tally.truncated,
         tally.kernel_drops,
-        totals.flushes_abandoned
+        totals.flushes_dropped
     )
 }

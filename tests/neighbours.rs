@@ -62,6 +62,19 @@ fn carbon_may_have_no_address() {
     let line = daemon.wait_for_line("does not resolve");
     assert!(line.contains(&host), "names the host: {line}");
     assert_eq!(daemon.terminate().code(), Some(0));
+    let lost = flushes_not_delivered(&daemon);
+    assert!(
+        lost >= 2,
+        "the one complained of and the last one, not {lost}"
+    );
+}
+
+/// What the last line of the daemon says of its flushes.
+fn flushes_not_delivered(daemon: &Daemon) -> u64 {
+    let line = daemon.wait_for_line("stopped: ");
+    line.strip_suffix(" flushes not delivered")
+        .and_then(|rest| rest.rsplit(' ').next()?.parse().ok())
+        .unwrap_or_else(|| panic!("no count of flushes: {line}"))
 }
 
 /// A carbon that accepts and never reads; a flush of [`STUCK_NAMES`] names does not fit on the way.
@@ -142,6 +155,7 @@ fn a_stop_does_not_wait_forever_for_carbon() {
         .filter(|line| line.contains("not delivered before the stop deadline and lost: 1;"))
         .count();
     assert_eq!(lost, 1, "what is lost is said: {lines:#?}");
+    assert_eq!(flushes_not_delivered(&daemon), 1);
 }
 
 #[test]

@@ -288,7 +288,7 @@ impl Player {
         let accounts = &totals.ingest;
         let values = accounts.recorded.iter().sum::<u64>() + accounts.rejected_total();
         if accounts.packets != sent
-            || accounts.kernel_drops + totals.flushes_abandoned != 0
+            || accounts.kernel_drops + totals.flushes_dropped != 0
             || values < accounts.lines
         {
             return Err(format!("{sent} datagrams were sent, but {totals:?}"));

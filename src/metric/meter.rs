@@ -23,18 +23,27 @@ pub struct Meter {
 
 /// A count that any thread may add to and the flusher takes.
 #[derive(Debug, Default)]
-pub struct Count(AtomicU64);
+pub struct Count {
+    added: AtomicU64,
+    taken: AtomicU64,
+}
 
 impl Count {
     /// Adds.
     pub fn add(&self, by: u64) {
         // Relaxed: it only counts, nothing is published through it.
-        self.0.fetch_add(by, Ordering::Relaxed);
+        self.added.fetch_add(by, Ordering::Relaxed);
     }
 
-    /// What was added since the last take.
+    /// What was added since the last take. Only one thread may take.
     pub fn take(&self) -> u64 {
-        self.0.swap(0, Ordering::Relaxed)
+        let added = self.total();
+        added - self.taken.swap(added, Ordering::Relaxed)
+    }
+
+    /// What was added since the start, taken or not.
+    pub fn total(&self) -> u64 {
+        self.added.load(Ordering::Relaxed)
     }
 }
 
@@ -174,6 +183,15 @@ pub fn readings(tally: &Tally, outside: &Outside) -> Vec<SelfMetric> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_count_tells_what_is_new_and_what_there_was() {
+        let count = Count::default();
+        count.add(3);
+        assert_eq!((count.take(), count.take(), count.total()), (3, 0, 3));
+        count.add(4);
+        assert_eq!((count.total(), count.take(), count.total()), (7, 4, 7));
+    }
 
     #[test]
     fn every_reason_and_kind_has_its_meter_and_is_read() {
