@@ -168,7 +168,9 @@ fn every_option_shown_exists() {
     let cargo = ["--release", "--bin", "--path", "--test"];
     let words = PAGE.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
     let mut seen = Vec::new();
-    for word in words.filter(|word| word.trim_start_matches('-').len() + 2 == word.len() && word.len() > 2) {
+    for word in
+        words.filter(|word| word.trim_start_matches('-').len() + 2 == word.len() && word.len() > 2)
+    {
         let listed = |help: &str| {
             let mut words = help.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
             words.any(|listed| listed == word)
