@@ -318,6 +318,13 @@ impl Flusher {
         self.state.reset(&self.options);
         snapshot.self_metrics = meter::readings(&tally, &self.outside);
         snapshot.processing_ms = began.elapsed().as_millis() as u64;
+        log::debug!(
+            "flush at {timestamp}: numStats {}, {} datagrams, {} lines, computed in {} ms",
+            snapshot.num_stats(),
+            tally.packets,
+            tally.lines,
+            snapshot.processing_ms
+        );
         self.report(&tally, now_ms);
         self.total.add(&tally);
         snapshot
@@ -346,7 +353,7 @@ impl Flusher {
 
 fn bad_line_report(tally: &Tally, reason: Reject, line: &[u8], suppressed: u64) -> String {
     format!(
-        "{} bad values in this interval, the first: {:?} ({}: {}){}",
+        "bad values in this interval: {}, the first: {:?} ({}: {}){}",
         tally.rejected_total(),
         String::from_utf8_lossy(line),
         reason.name(),
@@ -402,7 +409,7 @@ mod tests {
         tally.reject(Reject::BadRate, b"b:1|c|@");
         assert_eq!(
             bad_line_report(&tally, Reject::NoType, b"a:1", 3),
-            "2 bad values in this interval, the first: \"a:1\" (no-type: write name:value|type, for \
+            "bad values in this interval: 2, the first: \"a:1\" (no-type: write name:value|type, for \
              example hits:1|c) [3 such reports were not shown]"
         );
     }
