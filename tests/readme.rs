@@ -296,6 +296,7 @@ fn the_report_of_a_bad_line_is_the_one_shown() {
     let shown = sample("bad values in this interval");
     let hint = Reject::NotANumber.hint();
     let name = Reject::NotANumber.name();
-    let end = format!("bad values in this interval: 1, the first: \"bad:1,5|c\" ({name}: {hint})\n");
+    let end =
+        format!("bad values in this interval: 1, the first: \"bad:1,5|c\" ({name}: {hint})\n");
     assert!(shown.ends_with(&end), "it should end with {end}");
 }

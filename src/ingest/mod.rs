@@ -82,7 +82,7 @@ pub struct Link {
     /// every worker once a batch. Relaxed is enough: it carries no data, the harvest that answers
     /// it goes through the channel.
     pub epoch: Arc<CachePadded<AtomicU64>>,
-    /// Full harvests. Bounded; there is room for one of each worker.
+    /// Full harvests. Bounded; there is room for two of each worker: a tick and the last one.
     pub full: Sender<Harvest>,
     /// Empty ones, for reuse.
     pub empty: Arc<ArrayQueue<Harvest>>,
