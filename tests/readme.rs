@@ -188,7 +188,7 @@ fn every_option_shown_exists() {
 fn every_link_and_every_test_named_is_there() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let links = PAGE.split("](").skip(1);
-    let paths: Vec<String> = links
+    let mut paths: Vec<String> = links
         .map(|rest| rest.split(')').next().unwrap_or_default().to_owned())
         .collect();
     assert!(paths.contains(&"LICENSE".to_owned()), "{paths:?}");
