@@ -2,9 +2,11 @@
 
 use clap::Parser;
 use statsd_fast::config::{self, Config, Loaded};
-use statsd_fast::{runtime, server};
+use statsd_fast::runtime::{self, stdout};
+use statsd_fast::server;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
@@ -12,6 +14,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The exit code for a wrong configuration; clap uses the same for wrong arguments.
 const MISCONFIGURED: u8 = 2;
+
+/// How long the last lines of the log may wait for whoever reads standard output.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A StatsD server: metrics in over UDP, aggregates out to Graphite.
 ///
@@ -54,10 +59,12 @@ fn main() -> ExitCode {
         }
     };
     if arguments.check_config {
-        println!("{name}: ok");
-        warnings
-            .iter()
-            .for_each(|warning| println!("warning: {warning}"));
+        let mut report = format!("{name}: ok\n");
+        for warning in &warnings {
+            report.push_str(&format!("warning: {warning}\n"));
+        }
+        // Whoever stopped reading has seen enough; the exit code says the rest.
+        let _ = stdout::write(report.into_bytes());
         return ExitCode::SUCCESS;
     }
 
@@ -67,7 +74,9 @@ fn main() -> ExitCode {
         log::info!("[{}] reading config file: {name}", std::process::id());
     }
     warnings.iter().for_each(|warning| log::warn!("{warning}"));
-    match server::run(config) {
+    let outcome = server::run(config);
+    stdout::finish(LAST_WORDS);
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("statsd-fast: {error:#}");

@@ -11,15 +11,16 @@ pub mod sink;
 
 use crate::metric::meter::Outside;
 use crate::metric::snapshot::Snapshot;
-use crate::runtime::clock::Clock;
+use crate::runtime::clock::{Clock, monotonic_ms};
 use crate::runtime::log::RateLimit;
+use crate::runtime::stdout;
 use crossbeam::channel::{Receiver, bounded};
 use graphite::Graphite;
 use outbox::Outbox;
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// A backend with its options; the name is the one the config file uses.
 #[derive(Debug, Clone, PartialEq)]
@@ -135,18 +136,15 @@ impl Runners {
 fn run(backend: &Backend, clock: &Clock, outside: &Outside, snapshots: &Receiver<Arc<Snapshot>>) {
     match backend {
         Backend::Console(_) => {
-            let mut text = Vec::new();
             run_each(
                 outside,
-                clock,
                 snapshots,
                 "console: standard output",
                 "the redirection",
                 |snapshot| {
-                    text.clear();
+                    let mut text = Vec::new();
                     console::encode(snapshot, &mut text);
-                    let mut out = io::stdout().lock();
-                    out.write_all(&text).and_then(|()| out.flush())
+                    stdout::write(text)
                 },
             );
         }
@@ -155,7 +153,6 @@ fn run(backend: &Backend, clock: &Clock, outside: &Outside, snapshots: &Receiver
             let destination = format!("graphite: {}", graphite.destination());
             run_each(
                 outside,
-                clock,
                 snapshots,
                 &destination,
                 "graphiteHost and graphitePort",
@@ -167,28 +164,28 @@ fn run(backend: &Backend, clock: &Clock, outside: &Outside, snapshots: &Receiver
 
 fn run_each(
     outside: &Outside,
-    clock: &Clock,
     snapshots: &Receiver<Arc<Snapshot>>,
     destination: &str,
     setting: &str,
     mut deliver: impl FnMut(&Snapshot) -> io::Result<()>,
 ) {
     let complaints = RateLimit::new();
-    let mut failing_since: Option<Duration> = None;
+    let mut failing_since: Option<Instant> = None;
     for snapshot in snapshots {
         match deliver(&snapshot) {
             Ok(()) => {
                 outside.flushes_delivered.add(1);
                 if let Some(since) = failing_since.take() {
-                    let away = Duration::from_millis(clock.now_ms()).saturating_sub(since);
-                    log::info!("{destination} is back after {} s", away.as_secs());
+                    log::info!(
+                        "{destination} is back after {} s",
+                        since.elapsed().as_secs()
+                    );
                 }
             }
             Err(error) => {
                 outside.flushes_dropped.add(1);
-                let now_ms = clock.now_ms();
-                failing_since.get_or_insert(Duration::from_millis(now_ms));
-                if let Some(suppressed) = complaints.pass(now_ms) {
+                failing_since.get_or_insert_with(Instant::now);
+                if let Some(suppressed) = complaints.pass(monotonic_ms()) {
                     let more = if suppressed == 0 {
                         String::new()
                     } else {

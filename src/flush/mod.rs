@@ -11,7 +11,7 @@ use crate::metric::meter::{self, Outside};
 use crate::metric::registry::{NameId, Registry};
 use crate::metric::sample::{Kind, Reject};
 use crate::metric::snapshot::{Counter, Gauge, Set, Snapshot, Timer};
-use crate::runtime::clock::{Clock, Woke};
+use crate::runtime::clock::{Clock, Woke, monotonic_ms};
 use crate::runtime::log::RateLimit;
 use crate::runtime::sys::wake::Waker;
 use crossbeam::channel::Receiver;
@@ -325,13 +325,14 @@ impl Flusher {
             tally.lines,
             snapshot.processing_ms
         );
-        self.report(&tally, now_ms);
+        self.report(&tally);
         self.total.add(&tally);
         snapshot
     }
 
     /// Says what went wrong in the interval, at most once a minute each.
-    fn report(&mut self, tally: &Tally, now_ms: u64) {
+    fn report(&mut self, tally: &Tally) {
+        let now_ms = monotonic_ms();
         if let Some((reason, line)) = &tally.offender
             && let Some(suppressed) = self.log.bad_line.pass(now_ms)
         {

@@ -13,6 +13,11 @@ pub fn monotonic_ns() -> u64 {
     u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// [`monotonic_ns`] in whole milliseconds.
+pub fn monotonic_ms() -> u64 {
+    monotonic_ns() / 1_000_000
+}
+
 /// What the flusher's time comes from. Handed down as a value, so that a test can own it.
 #[derive(Debug, Clone, Default)]
 pub enum Clock {

@@ -1,5 +1,6 @@
 //! Log lines as StatsD writes them, and a brake for those that repeat.
 
+use super::stdout;
 use super::sys::time::{LocalTime, local_time};
 use log::{Level, LevelFilter};
 use std::fmt::{self, Write as _};
@@ -14,7 +15,7 @@ const MONTHS: [&str; 12] = [
 /// Time between two lines of one site, in milliseconds.
 const QUIET_MS: u64 = 60_000;
 
-/// Sends the log to standard output, each line flushed; `RUST_LOG` overrules `debug`.
+/// Sends the log to standard output, each line flushed, and never waits for it; `RUST_LOG` overrules `debug`.
 ///
 /// A second call has no effect.
 pub fn init(debug: bool) {
@@ -26,7 +27,7 @@ pub fn init(debug: bool) {
     let initialised = env_logger::Builder::new()
         .filter_level(level)
         .parse_default_env()
-        .target(env_logger::Target::Stdout)
+        .target(env_logger::Target::Pipe(Box::new(Offered)))
         .format(|out, record| {
             let unix_s = SystemTime::now()
                 .duration_since(UNIX_EPOCH)
@@ -45,6 +46,20 @@ pub fn init(debug: bool) {
         .try_init();
     // The first logger stays: a test or a program around this library may have set its own.
     drop(initialised);
+}
+
+/// The way to standard output that never waits.
+struct Offered;
+
+impl std::io::Write for Offered {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        stdout::offer(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// One line: `<d> <Mon> <HH:MM:SS> - <TYPE>: <message>`.
@@ -112,7 +127,8 @@ impl RateLimit {
         }
     }
 
-    /// Whether a line may be written at `now_ms` (any clock that does not go back): if so, how many were
+    /// Whether a line may be written at `now_ms` (a clock that does not go back, as
+    /// [`super::clock::monotonic_ms`]): if so, how many were
     /// held back since the last one.
     pub fn pass(&self, now_ms: u64) -> Option<u64> {
         // Relaxed: the two only count, nothing else is published through them.

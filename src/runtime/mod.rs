@@ -2,5 +2,6 @@
 
 pub mod clock;
 pub mod log;
+pub mod stdout;
 pub mod stop;
 pub mod sys;
