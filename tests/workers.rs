@@ -199,7 +199,7 @@ fn timers(snapshot: &Snapshot) -> BTreeMap<&str, (bool, BTreeMap<&str, f64>)> {
         let statistics = &snapshot.statistics[timer.statistics.clone()];
         statistics
             .iter()
-            .map(|s| (&*snapshot.fields[usize::from(s.field)], s.value))
+            .map(|s| (&*snapshot.fields[s.field as usize], s.value))
             .collect::<BTreeMap<_, _>>()
     };
     snapshot

@@ -91,7 +91,14 @@ impl State {
 
     /// Adds to a counter, which brings it to life.
     pub fn count(&mut self, id: NameId, by: f64) {
-        *self.counters.alive(id) += by;
+        let sum = self.counters.alive(id);
+        // A sum that is not a number gives way to one that is, whichever came first, so that one
+        // sender's `0|c|@0` does not cost all others the counter for as long as the interval.
+        if sum.is_nan() {
+            *sum = by;
+        } else if !by.is_nan() || *sum == 0.0 {
+            *sum += by;
+        }
     }
 
     /// Sets a gauge of our own, which is never deleted.
@@ -187,5 +194,23 @@ impl State {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_a_number_gives_way_whichever_came_first() {
+        for [first, second] in [[f64::NAN, 5.0], [5.0, f64::NAN]] {
+            let mut state = State::new(&Options::default());
+            state.count(NameId(0), first);
+            state.count(NameId(0), second);
+            assert_eq!(state.counters.cells[0], Some(5.0));
+        }
+        let mut state = State::new(&Options::default());
+        state.count(NameId(0), f64::NAN);
+        assert!(state.counters.cells[0].is_some_and(f64::is_nan));
     }
 }

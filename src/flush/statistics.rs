@@ -113,7 +113,7 @@ impl Statistics {
         let at_first = out.len();
         let mut push = |field: usize, value: f64| {
             out.push(Statistic {
-                field: field as u16,
+                field: field as u32,
                 value,
             });
         };

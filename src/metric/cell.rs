@@ -2,7 +2,7 @@
 //!
 //! | kind | law |
 //! |---|---|
-//! | counter | addition |
+//! | counter | addition; what is not a number gives way to what is |
 //! | timer | samples side by side; past the limit, addition of [`Histogram`]s |
 //! | set | union |
 //! | gauge | the newest absolute write wins; then every delta later than it, in order of time |
@@ -92,7 +92,8 @@ impl Gauge {
 
     /// Ends the interval at `value`, what [`Gauge::after`] came to, and remembers when the newest
     /// absolute write was: workers answer a tick one after the other, so an older one may still come
-    /// with a later harvest, and must lose to it then too.
+    /// with a later harvest, and must lose to it then too. Deltas already in `value` are not kept: an
+    /// absolute write that comes a flush late, yet belongs before one of them, overrides it.
     pub fn settle(&mut self, value: f64) {
         if let Some((_, settled)) = &mut self.absolute {
             *settled = value;

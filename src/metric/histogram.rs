@@ -218,7 +218,12 @@ impl Moments {
                 squares += apart * apart;
             }
             moments.mean_rest = rest / count;
-            moments.deviation = squares - rest * rest / count;
+            // The correction for rounding is none where the squares have left the range.
+            moments.deviation = if squares.is_infinite() {
+                squares
+            } else {
+                squares - rest * rest / count
+            };
         }
         moments
     }
@@ -340,6 +345,11 @@ mod tests {
         assert!(grid.heap_bytes() <= 4096);
         grid.clear();
         assert_eq!((grid.heap_bytes(), grid), (0, Grid::default()));
+    }
+
+    #[test]
+    fn squares_beyond_the_range_are_infinite_and_not_nothing() {
+        assert_eq!(Moments::of(&[1e200, 1.0, 1e200]).std(), f64::INFINITY);
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub struct Timer {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Statistic {
     /// Index into [`Snapshot::fields`].
-    pub field: u16,
+    pub field: u32,
     /// May be NaN or infinite, as with the reference.
     pub value: f64,
 }
