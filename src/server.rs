@@ -13,14 +13,14 @@ use crate::runtime::stop::Stop;
 use crate::runtime::sys::wake::Waker;
 use anyhow::Context;
 use core_affinity::CoreId;
-use crossbeam::channel::{Sender, bounded, unbounded};
+use crossbeam::channel::{Receiver, Sender, bounded, select, unbounded};
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,9 @@ pub struct Server {
     commands: Sender<flush::Command>,
     flusher: JoinHandle<Tally>,
     backends: Runners,
+    watch: Watch,
+    /// Names of threads that panicked.
+    deaths: Receiver<String>,
     stop_deadline: Duration,
 }
 
@@ -46,28 +49,77 @@ pub struct Totals {
     pub flushes_dropped: u64,
 }
 
-/// Runs until SIGTERM or SIGINT, then stops in order; a second signal ends the process at once.
+/// Signals so close together are one wish to stop: timeout(1) and others send one to the process and
+/// the same again to its group.
+const SAME_WISH: Duration = Duration::from_millis(500);
+
+/// Runs until SIGTERM, SIGINT or SIGHUP, then stops in order; another signal, half a second later or
+/// more, ends the process at once.
 ///
 /// # Errors
 /// When a listener cannot be bound or the system has no thread or descriptor to give.
 pub fn run(config: Config) -> anyhow::Result<()> {
-    // Before anything is up, so that no signal finds the default action; and whoever collects them
-    // first of all, so that none falls between the two.
-    let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot listen for signals")?;
-    let stopping = Arc::new(AtomicBool::new(false));
-    for signal in [SIGTERM, SIGINT] {
-        // Order matters: the first signal only sets the flag that makes the second one final.
-        signal_hook::flag::register_conditional_shutdown(signal, 1, stopping.clone())
-            .and_then(|_| signal_hook::flag::register(signal, stopping.clone()))
-            .context("cannot install the signal handlers")?;
-    }
+    // Before anything is up, so that no signal finds the default action. SIGHUP too: a terminal that
+    // closes is no reason to lose an interval.
+    let mut signals =
+        Signals::new([SIGTERM, SIGINT, SIGHUP]).context("cannot install the signal handlers")?;
     let server = Server::start(config, Clock::Real)?;
     log::info!("server is up");
-    signals.forever().next();
-    log::info!("stopping: draining sockets, then a last flush; another signal stops at once");
+    let (signal, signalled) = bounded(1);
+    spawn("signals".into(), server.watch.clone(), move || {
+        let mut first = None;
+        for _ in signals.forever() {
+            let since = first.get_or_insert_with(Instant::now).elapsed();
+            // Nobody listens any more when the server is stopping for another reason.
+            let _ = signal.try_send(());
+            if since > SAME_WISH {
+                // Not through the log: whoever reads that may be what holds us up.
+                eprintln!(
+                    "statsd-fast: a second signal: ended without draining; what was held is lost"
+                );
+                std::process::exit(1);
+            }
+        }
+    })?;
+    let died = select! {
+        recv(signalled) -> _ => None,
+        recv(server.deaths) -> thread => thread.ok(),
+    };
+    match &died {
+        None => log::info!(
+            "stopping: draining sockets, then a last flush; another signal stops at once"
+        ),
+        Some(thread) => {
+            log::error!("thread {thread} panicked; stopping, since half a server would look alive")
+        }
+    }
     let totals = server.stop();
     log::info!("stopped: {}", summary(&totals));
+    if let Some(thread) = died {
+        anyhow::bail!(
+            "thread {thread} panicked, a fault of this program; please report the message above"
+        );
+    }
     Ok(())
+}
+
+/// Tells of its thread's end when that was a panic.
+#[derive(Debug, Clone)]
+struct Watch {
+    deaths: Sender<String>,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let name = thread::current()
+                .name()
+                .unwrap_or("without a name")
+                .to_owned();
+            // When nobody listens any more, the server is stopping already.
+            let _ = self.deaths.send(name);
+        }
+    }
 }
 
 /// Cores the workers may use: this process's affinity mask, as far as the CPU quota reaches. Read
@@ -135,7 +187,9 @@ impl Server {
             },
             outside.clone(),
         );
-        let flusher = spawn("flush".into(), move || {
+        let (tell, deaths) = unbounded();
+        let watch = Watch { deaths: tell };
+        let flusher = spawn("flush".into(), watch.clone(), move || {
             flusher.run(&orders, |snapshot| {
                 outboxes.iter().for_each(|outbox| outbox.put(&snapshot))
             })
@@ -145,12 +199,18 @@ impl Server {
             let table = Table::new(&config.ingest, registry.clone());
             let link = link.clone();
             let core = pinned.then(|| cores[worker % cores.len()]);
-            workers.push(spawn(format!("ingest-{worker}"), move || {
-                if core.is_some_and(|core| !core_affinity::set_for_current(core)) {
-                    log::warn!("worker {worker} could not be pinned to its core; it runs unpinned");
-                }
-                ingest::run(worker, source, table, max_datagram, &link);
-            })?);
+            workers.push(spawn(
+                format!("ingest-{worker}"),
+                watch.clone(),
+                move || {
+                    if core.is_some_and(|core| !core_affinity::set_for_current(core)) {
+                        log::warn!(
+                            "worker {worker} could not be pinned to its core; it runs unpinned"
+                        );
+                    }
+                    ingest::run(worker, source, table, max_datagram, &link);
+                },
+            )?);
         }
         Ok(Self {
             addresses,
@@ -160,6 +220,8 @@ impl Server {
             commands,
             flusher,
             backends,
+            watch,
+            deaths,
             stop_deadline: config.stop_deadline,
         })
     }
@@ -195,11 +257,15 @@ impl Server {
 
 fn spawn<T: Send + 'static>(
     name: String,
+    watch: Watch,
     body: impl FnOnce() -> T + Send + 'static,
 ) -> anyhow::Result<JoinHandle<T>> {
     thread::Builder::new()
         .name(name)
-        .spawn(body)
+        .spawn(move || {
+            let _watch = watch;
+            body()
+        })
         .context("the system refused a thread; likely cause: a process limit (see: ulimit -u)")
 }
 

@@ -12,9 +12,15 @@ use daemon::{Daemon, FakeCarbon, config_without_ticks};
 use serde_json::{Value, json};
 use std::net::UdpSocket;
 
-/// Both signals, one thread and four: what was received and not yet flushed arrives at carbon.
+/// Every signal that asks to stop, one thread and four: what was received and not yet flushed arrives at carbon.
 fn last_flush_arrives(options: &Value, clients: impl Fn(&Daemon) -> Vec<UdpSocket>) {
-    for (signal, threads) in [("TERM", "1"), ("INT", "1"), ("TERM", "4"), ("INT", "4")] {
+    for (signal, threads) in [
+        ("TERM", "1"),
+        ("INT", "1"),
+        ("HUP", "1"),
+        ("TERM", "4"),
+        ("INT", "4"),
+    ] {
         let carbon = FakeCarbon::start();
         let daemon = Daemon::start(
             &config_without_ticks(&carbon, options.clone()),
@@ -183,4 +189,19 @@ fn every_server_in_the_list_listens() {
     let flush = daemon.stop("TERM", &carbon);
     assert_eq!(flush.count("both"), 11.0);
     assert_eq!(flush.count("statsd.packets_received"), 2.0);
+}
+
+/// timeout(1) signals the process and then its group: twice the same wish.
+#[test]
+fn the_same_signal_twice_in_a_row_still_drains() {
+    let carbon = FakeCarbon::start();
+    let mut daemon = Daemon::start(&config_without_ticks(&carbon, json!({})), &[]);
+    daemon
+        .client()
+        .send(b"jobs:3|c")
+        .expect("loopback takes the datagram");
+    daemon.signal("TERM");
+    daemon.signal("TERM");
+    assert_eq!(carbon.next().count("jobs"), 3.0);
+    assert_eq!(daemon.wait_exit().code(), Some(0));
 }
