@@ -25,7 +25,8 @@
 //!
 //! 1. **Nothing is shared while packets arrive.** A worker owns its socket and its table. On the
 //!    sample path there is no lock, no atomic read-modify-write, no log, no configuration look-up,
-//!    and no allocation but for a name never seen, a timer's growth or a new set member. The clock is
+//!    and no allocation but for a name never seen, the growth of a timer or of a gauge's deltas, a new
+//!    set member, and one buffer a batch while a large table is read ahead of. The clock is
 //!    read once a batch.
 //! 2. **A harvest is taken in place, at a batch boundary.** The flusher raises one number; a worker
 //!    that sees it takes what is queued, moves what it collected into a recycled

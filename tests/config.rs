@@ -773,3 +773,19 @@ fn the_file_shown_in_help_can_be_used() {
         [threshold(90.0, "90"), threshold(99.0, "99")]
     );
 }
+
+#[test]
+fn a_host_with_a_port_in_it_is_noticed() {
+    for host in ["localhost:2003", "http://localhost"] {
+        let loaded = parse(&format!("{{graphiteHost: '{host}'}}"));
+        let warning = loaded.warnings[0].to_string();
+        assert!(warning.contains("is no host name"), "{warning}");
+        assert!(
+            warning.contains("the port goes into graphitePort"),
+            "{warning}"
+        );
+    }
+    for host in ["localhost", "::1", "carbon.example.org"] {
+        assert_eq!(parse(&format!("{{graphiteHost: '{host}'}}")).warnings, []);
+    }
+}

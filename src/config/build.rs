@@ -166,6 +166,17 @@ fn backends(values: &Values, checker: &mut Checker<'_>) -> Vec<deliver::Backend>
                 "",
             );
         }
+        if let Some((Typed::Text(host), place)) = values.get("graphiteHost")
+            && (host.contains("//") || host.matches(':').count() == 1)
+        {
+            let hint = "write the name or address alone; the port goes into graphitePort";
+            checker.warn(
+                *place,
+                "graphiteHost",
+                format!("{host:?} is no host name"),
+                hint,
+            );
+        }
         if listed.contains(&Backend::Graphite) && !values.contains_key("graphiteHost") {
             let hint = "write graphiteHost: \"carbon.example.org\", or \
                         backends: [\"./backends/console\"] to see the values";

@@ -201,7 +201,7 @@ pub const SETTINGS: &[Setting] = &[
     row("repeaterProtocol", Kind::Text, "\"udp4\"", "How the repeater sends: udp4, udp6 or tcp.").later(),
 
     row("threads", Kind::Number(number("whole number", 1, 1024)), "undefined", "Workers for each listener; without it, one for each core."),
-    row("pinThreads", Kind::Exact, "true", "Keep each worker on a core of its own."),
+    row("pinThreads", Kind::Exact, "true", "Pin each worker to a core; more workers than cores share them."),
     row("dialect", Kind::Choice(&["statsd", "auto"]), "\"statsd\"", "Protocol: statsd, or auto for statsd with the DogStatsD additions."),
     row("exactSamples", Kind::Number(number("whole number", 1, 1_000_000)), "1024", "Samples of a timer kept exactly in an interval; above, percentiles are within 0.1 %."),
     // The kernel doubles what is asked for, and counts in an int.

@@ -1,7 +1,8 @@
 //! The console backend: a flush as text for people.
 
 use crate::metric::snapshot::Snapshot;
-use std::io::{self, Write};
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
 
 /// Options of the console backend; the layout ones come with the reference's own output shape.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -19,13 +20,13 @@ fn write(snapshot: &Snapshot, out: &mut Vec<u8>) -> io::Result<()> {
         writeln!(
             out,
             "  counter {} {} ({}/s)",
-            counter.name,
+            Shown(&counter.name),
             Number(counter.value),
             Number(counter.rate)
         )?;
     }
     for timer in &snapshot.timers {
-        write!(out, "  timer   {}", timer.name)?;
+        write!(out, "  timer   {}", Shown(&timer.name))?;
         for statistic in &snapshot.statistics[timer.statistics.clone()] {
             write!(
                 out,
@@ -37,10 +38,20 @@ fn write(snapshot: &Snapshot, out: &mut Vec<u8>) -> io::Result<()> {
         writeln!(out)?;
     }
     for gauge in &snapshot.gauges {
-        writeln!(out, "  gauge   {} {}", gauge.name, Number(gauge.value))?;
+        writeln!(
+            out,
+            "  gauge   {} {}",
+            Shown(&gauge.name),
+            Number(gauge.value)
+        )?;
     }
     for set in &snapshot.sets {
-        writeln!(out, "  set     {} {} members", set.name, set.members.len())?;
+        writeln!(
+            out,
+            "  set     {} {} members",
+            Shown(&set.name),
+            set.members.len()
+        )?;
     }
     let losses: Vec<_> = (snapshot.self_metrics.iter())
         .filter(|metric| metric.value > 0.0 && is_loss(metric.name))
@@ -56,6 +67,22 @@ fn is_loss(name: &str) -> bool {
     crate::metric::meter::METERS
         .iter()
         .any(|meter| meter.loss && meter.name == name)
+}
+
+/// A name on a terminal: one that was kept verbatim may hold what would move the cursor.
+struct Shown<'a>(&'a str);
+
+impl std::fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for c in self.0.chars() {
+            if c.is_control() {
+                write!(f, "{}", c.escape_default())?;
+            } else {
+                f.write_char(c)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A number as the other backends print it.
@@ -89,7 +116,7 @@ mod tests {
                 samples: 0..0,
             }],
             gauges: vec![Gauge {
-                name: "g".into(),
+                name: "g\u{1b}[2J".into(),
                 value: 1.25,
             }],
             fields: vec!["mean".to_string()].into(),
@@ -113,8 +140,8 @@ mod tests {
         encode(&snapshot, &mut out);
         assert_eq!(
             String::from_utf8(out).expect("text"),
-            "Flushing stats at 60\n  counter hits 5 (0.5/s)\n  timer   t mean=3\n  gauge   g 1.25\n  \
-             LOST    kernel_drops=7\n"
+            "Flushing stats at 60\n  counter hits 5 (0.5/s)\n  timer   t mean=3\n  \
+             gauge   g\\u{1b}[2J 1.25\n  LOST    kernel_drops=7\n"
         );
     }
 }

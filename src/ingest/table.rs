@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// Key bytes that fit into an entry; longer keys lie in an arena beside the table.
 const INLINE: usize = 40;
 
-/// Counters from which on a table counts as large: 2 MiB with their entries, more than a core's own
+/// Spellings from which on a table counts as large: 2 MiB with their entries, more than a core's own
 /// cache has left beside the datagrams.
 const LARGE: usize = 16_384;
 
@@ -255,7 +255,7 @@ impl Table {
     /// costs more than it gains (tuning.md).
     #[inline]
     pub fn is_large(&self) -> bool {
-        self.counters.entries.len() > LARGE
+        self.spellings() > LARGE
     }
 
     /// The hash of a sample's key, for [`Table::record_hashed`] of the same table.
@@ -336,6 +336,7 @@ impl Table {
     }
 
     /// Spellings known, over all kinds.
+    #[inline]
     pub fn spellings(&self) -> usize {
         self.counters.entries.len() + self.others.iter().map(|s| s.entries.len()).sum::<usize>()
     }

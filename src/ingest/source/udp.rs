@@ -6,6 +6,7 @@
 
 use super::Source;
 use crate::ingest::packet::{Batch, Filled};
+use crate::runtime::sys;
 use crate::runtime::sys::receive::Headers;
 use crate::runtime::sys::socket;
 use crate::runtime::sys::wake::Waker;
@@ -154,8 +155,12 @@ fn grow_receive_buffer(socket: &UdpSocket, bytes: usize) -> io::Result<usize> {
 
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
+        _ if sys::is_out_of_descriptors(error) => {
+            "every worker needs two descriptors; raise the limit (see: ulimit -n) or lower `threads`"
+        }
         io::ErrorKind::AddrInUse => {
-            "another process listens there (see: ss -lunp); stop it or choose another `port`"
+            "another process listens there (see: ss -lunp), or another listener of this file does (`::` takes \
+             IPv4 too); stop it or choose another `port`"
         }
         io::ErrorKind::AddrNotAvailable => {
             "this machine has no such address (see: ip addr); check `address`"
