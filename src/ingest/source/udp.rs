@@ -159,8 +159,8 @@ fn hint(error: &io::Error) -> &'static str {
             "every worker needs two descriptors; raise the limit (see: ulimit -n) or lower `threads`"
         }
         io::ErrorKind::AddrInUse => {
-            "another process listens there (see: ss -lunp), or another listener of this file does (`::` takes \
-             IPv4 too); stop it or choose another `port`"
+            "another process listens there (see: ss -lunp), or another listener of this file does (`::` \
+             takes IPv4 too); stop it or choose another `port`"
         }
         io::ErrorKind::AddrNotAvailable => {
             "this machine has no such address (see: ip addr); check `address`"
