@@ -4,7 +4,7 @@
 use super::{number, sink};
 use crate::metric::name::cleaned;
 use crate::metric::snapshot::Snapshot;
-use crate::runtime::clock::Clock;
+use crate::runtime::clock::{Clock, rounded_seconds};
 use std::borrow::Cow;
 use std::io;
 use std::time::Instant;
@@ -311,7 +311,7 @@ pub struct Graphite {
 impl Graphite {
     /// A backend that has delivered nothing yet.
     pub fn new(options: &Options, clock: Clock) -> Self {
-        let last_flush = unix_seconds(&clock);
+        let last_flush = rounded_seconds(clock.now_ms());
         Self {
             host: options.host.clone(),
             port: options.port,
@@ -346,7 +346,7 @@ impl Graphite {
         self.payload.clear();
         self.encoder.encode(snapshot, &mut self.payload);
         let sent = sink::connect(host, self.port).and_then(|stream| {
-            let now = unix_seconds(&self.clock);
+            let now = rounded_seconds(self.clock.now_ms());
             self.encoder
                 .encode_status(&self.status, now, &mut self.payload);
             let began = Instant::now();
@@ -357,14 +357,10 @@ impl Graphite {
             Ok(())
         });
         if sent.is_err() {
-            self.status.last_exception = unix_seconds(&self.clock);
+            self.status.last_exception = rounded_seconds(self.clock.now_ms());
         }
         sent
     }
-}
-
-fn unix_seconds(clock: &Clock) -> i64 {
-    ((clock.now_ms() + 500) / 1000) as i64
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::metric::meter::{self, Outside};
 use crate::metric::registry::{NameId, Registry};
 use crate::metric::sample::{Kind, Reject};
 use crate::metric::snapshot::{Counter, Gauge, Set, Snapshot, Timer};
-use crate::runtime::clock::{Clock, Woke, monotonic_ms};
+use crate::runtime::clock::{Clock, Woke, monotonic_ms, rounded_seconds};
 use crate::runtime::log::RateLimit;
 use crate::runtime::sys::wake::Waker;
 use crossbeam::channel::Receiver;
@@ -369,11 +369,6 @@ fn and_suppressed(suppressed: u64) -> String {
     } else {
         format!(" [{suppressed} such reports were not shown]")
     }
-}
-
-/// Unix seconds, half rounded up as the reference rounds.
-fn rounded_seconds(ms: u64) -> i64 {
-    ((ms + 500) / 1000) as i64
 }
 
 /// The next moment of the grid `grid_ms + k * interval`, at least half an interval away, so that a

@@ -281,9 +281,7 @@ impl Table {
             let entry = match self.counters.find(key, hash) {
                 Some(entry) => entry,
                 None => {
-                    let id = self
-                        .registry
-                        .id(kind, &name::canonical(key.name, key.tags, self.sanitize));
+                    let id = name_id(&self.registry, kind, key, self.sanitize);
                     self.counters.insert(key, hash, &self.state, id, 0)
                 }
             };
@@ -381,9 +379,7 @@ impl Table {
 
     #[cold]
     fn admit(&mut self, kind: Kind, key: Key<'_>, hash: u64) -> u32 {
-        let id = self
-            .registry
-            .id(kind, &name::canonical(key.name, key.tags, self.sanitize));
+        let id = name_id(&self.registry, kind, key, self.sanitize);
         let cell = match kind {
             Kind::Timer => self.timers.of(id),
             Kind::Gauge => self.gauges.of(id),
@@ -393,6 +389,12 @@ impl Table {
             .insert(key, hash, &self.state, id, cell)
             .cell
     }
+}
+
+/// The id of the name a spelling stands for: the slow way, once for each spelling.
+#[cold]
+fn name_id(registry: &Registry, kind: Kind, key: Key<'_>, sanitize: bool) -> NameId {
+    registry.id(kind, &name::canonical(key.name, key.tags, sanitize))
 }
 
 /// A member is text to the reference: bytes that are none count as the text they would be read as.

@@ -18,6 +18,11 @@ pub fn monotonic_ms() -> u64 {
     monotonic_ns() / 1_000_000
 }
 
+/// Unix milliseconds as seconds, half rounded up as the reference rounds every time it shows.
+pub fn rounded_seconds(unix_ms: u64) -> i64 {
+    ((unix_ms + 500) / 1000) as i64
+}
+
 /// What the flusher's time comes from. Handed down as a value, so that a test can own it.
 #[derive(Debug, Clone, Default)]
 pub enum Clock {
