@@ -8,7 +8,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use statsd_fast::deliver::graphite::{self, Encoder};
 use statsd_fast::flush::{self, merge::State, statistics::Statistics};
 use statsd_fast::metric::cell::Timer;
-use statsd_fast::metric::harvest::Harvest;
+use statsd_fast::metric::harvest::{Harvest, Part};
 use statsd_fast::metric::registry::{NameId, Registry};
 use statsd_fast::metric::sample::Kind;
 use statsd_fast::metric::snapshot::{Counter, Snapshot};
@@ -25,7 +25,13 @@ fn merging(c: &mut Criterion) {
         }
         let mut state = State::new(&flush::Options::default());
         let harvest = || Harvest {
-            counters: (0..names).map(|n| (NameId(n), 1.0)).collect(),
+            counters: (0..names)
+                .map(|n| Part {
+                    id: NameId(n),
+                    hits: 1,
+                    cell: 1.0,
+                })
+                .collect(),
             ..Harvest::default()
         };
         state.absorb(&mut harvest());

@@ -162,6 +162,7 @@ impl Server {
             full,
             empty: empty.clone(),
             stop: stop.clone(),
+            wanted: Arc::new(ingest::Wanted::new(config.ingest.clone())),
         };
 
         let (outboxes, backends) = deliver::start(&config.backends, &clock, &outside)

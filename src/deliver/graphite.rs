@@ -335,6 +335,22 @@ impl Graphite {
         )
     }
 
+    /// Writes what became of the flushes so far where others can read it.
+    pub fn tell(&self, status: &super::status::Status) {
+        let Status {
+            last_exception,
+            last_flush,
+            flush_time_ms,
+            flush_length,
+        } = self.status;
+        status.set(&[
+            ("last_flush", last_flush),
+            ("last_exception", last_exception),
+            ("flush_time", flush_time_ms.cast_signed()),
+            ("flush_length", flush_length as i64),
+        ]);
+    }
+
     /// Sends one flush over a connection of its own. Without a host there is nothing to do.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ pub mod graphite;
 pub mod number;
 pub mod outbox;
 pub mod sink;
+pub mod status;
 
 use crate::metric::meter::Outside;
 use crate::metric::snapshot::Snapshot;
@@ -17,6 +18,7 @@ use crate::runtime::stdout;
 use crossbeam::channel::{Receiver, bounded};
 use graphite::Graphite;
 use outbox::Outbox;
+use status::Status;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -50,7 +52,7 @@ pub struct Runners {
 
 #[derive(Debug)]
 struct Runner {
-    name: &'static str,
+    status: Arc<Status>,
     queue: Receiver<Arc<Snapshot>>,
     /// Closed when the thread is through with its queue.
     done: Receiver<()>,
@@ -77,16 +79,17 @@ pub fn start(
             outside.clone(),
             queue.clone(),
         );
-        let name = backend.name();
+        let status = Arc::new(Status::new(backend.name()));
+        let told = status.clone();
         let thread = std::thread::Builder::new()
-            .name(name.into())
+            .name(backend.name().into())
             .spawn(move || {
                 let _closes_when_done = closes_when_done;
-                run(&backend, &clock, &outside, &snapshots);
+                run(&backend, &clock, &outside, &snapshots, &told);
             })?;
         outboxes.push(outbox);
         running.push(Runner {
-            name,
+            status,
             queue,
             done,
             thread,
@@ -102,6 +105,14 @@ pub fn start(
 }
 
 impl Runners {
+    /// What each backend says of itself, in the order of the configuration.
+    pub fn statuses(&self) -> Vec<Arc<Status>> {
+        self.running
+            .iter()
+            .map(|runner| runner.status.clone())
+            .collect()
+    }
+
     /// Waits until every backend has delivered what is queued, at most until the deadline. The
     /// outboxes must have been dropped. What is left then is counted as dropped; returns how many
     /// flushes were dropped since the start, for whatever reason.
@@ -118,13 +129,13 @@ impl Runners {
                 log::error!(
                     "backend {}: flushes not delivered before the stop deadline and lost: {left}; \
                      a longer `stopDeadline` gives it more time",
-                    runner.name
+                    runner.status.backend()
                 );
                 dropped += left;
             } else if runner.thread.join().is_err() {
                 log::error!(
                     "backend {}: its thread panicked; flushes may be lost",
-                    runner.name
+                    runner.status.backend()
                 );
             }
         }
@@ -133,7 +144,13 @@ impl Runners {
     }
 }
 
-fn run(backend: &Backend, clock: &Clock, outside: &Outside, snapshots: &Receiver<Arc<Snapshot>>) {
+fn run(
+    backend: &Backend,
+    clock: &Clock,
+    outside: &Outside,
+    snapshots: &Receiver<Arc<Snapshot>>,
+    status: &Status,
+) {
     match backend {
         Backend::Console(_) => {
             run_each(
@@ -150,13 +167,18 @@ fn run(backend: &Backend, clock: &Clock, outside: &Outside, snapshots: &Receiver
         }
         Backend::Graphite(options) => {
             let mut graphite = Graphite::new(options, clock.clone());
+            graphite.tell(status);
             let destination = format!("graphite: {}", graphite.destination());
             run_each(
                 outside,
                 snapshots,
                 &destination,
                 "graphiteHost and graphitePort",
-                |snapshot| graphite.deliver(snapshot),
+                |snapshot| {
+                    let delivered = graphite.deliver(snapshot);
+                    graphite.tell(status);
+                    delivered
+                },
             );
         }
     }

@@ -5,7 +5,7 @@
 
 use super::Options;
 use crate::metric::cell::{self, Members, Spare};
-use crate::metric::harvest::Harvest;
+use crate::metric::harvest::{Harvest, Part};
 use crate::metric::registry::{Name, NameId, Registry};
 use crate::metric::sample::Kind;
 
@@ -16,6 +16,8 @@ pub struct Column<C> {
     pub names: Vec<Name>,
     /// `cells[id]`.
     pub cells: Vec<Option<C>>,
+    /// `hits[id]`: values that came since the last flush.
+    pub hits: Vec<u32>,
 }
 
 impl<C: Default> Column<C> {
@@ -24,8 +26,18 @@ impl<C: Default> Column<C> {
     fn alive(&mut self, id: NameId) -> &mut C {
         if id.index() >= self.cells.len() {
             self.cells.resize_with(id.index() + 1, || None);
+            self.hits.resize(id.index() + 1, 0);
         }
         self.cells[id.index()].get_or_insert_default()
+    }
+
+    /// The cell of a name that got so many values.
+    #[inline]
+    fn hit(&mut self, id: NameId, hits: u32) -> &mut C {
+        self.alive(id);
+        let all = &mut self.hits[id.index()];
+        *all = all.saturating_add(hits);
+        self.alive(id)
     }
 
     /// Learns the names given out since it last asked.
@@ -91,14 +103,7 @@ impl State {
 
     /// Adds to a counter, which brings it to life.
     pub fn count(&mut self, id: NameId, by: f64) {
-        let sum = self.counters.alive(id);
-        // A sum that is not a number gives way to one that is, whichever came first, so that one
-        // sender's `0|c|@0` does not cost all others the counter for as long as the interval.
-        if sum.is_nan() {
-            *sum = by;
-        } else if !by.is_nan() || *sum == 0.0 {
-            *sum += by;
-        }
+        add(self.counters.alive(id), by);
     }
 
     /// Sets a gauge of our own, which is never deleted.
@@ -111,8 +116,8 @@ impl State {
 
     /// Merges one worker's harvest in; the harvest is left empty but for its tally.
     pub fn absorb(&mut self, harvest: &mut Harvest) {
-        for (id, sum) in harvest.counters.drain(..) {
-            self.count(id, sum);
+        for Part { id, hits, cell } in harvest.counters.drain(..) {
+            add(self.counters.hit(id, hits), cell);
         }
         let folded = harvest
             .timers
@@ -123,7 +128,7 @@ impl State {
         for part in harvest.timers.drain(..) {
             let (samples, others) = rest.split_at(part.samples);
             rest = others;
-            self.timers.alive(part.id).merge(
+            self.timers.hit(part.id, part.hits).merge(
                 samples,
                 part.weight,
                 part.histogram,
@@ -135,13 +140,13 @@ impl State {
         // As many go back as came: the worker will likely need them again.
         let kept = self.spare.len().saturating_sub(folded);
         harvest.spare.extend(self.spare.drain(kept..));
-        for (id, writes) in harvest.gauges.drain(..) {
-            let gauge = self.gauges.alive(id);
-            gauge.writes.merge(&writes);
+        for Part { id, hits, cell } in harvest.gauges.drain(..) {
+            let gauge = self.gauges.hit(id, hits);
+            gauge.writes.merge(&cell);
             gauge.flushes_left = self.gauges_max_ttl;
         }
-        for (id, members) in harvest.sets.drain(..) {
-            cell::unite(self.sets.alive(id), members);
+        for Part { id, hits, cell } in harvest.sets.drain(..) {
+            cell::unite(self.sets.hit(id, hits), cell);
         }
     }
 
@@ -163,6 +168,10 @@ impl State {
 
     /// Begins the next interval: what lives on is zeroed, what does not is forgotten.
     pub fn reset(&mut self, options: &Options) {
+        self.counters.hits.fill(0);
+        self.timers.hits.fill(0);
+        self.gauges.hits.fill(0);
+        self.sets.hits.fill(0);
         for (cell, kept) in self.counters.cells.iter_mut().zip(&self.kept_counters) {
             if let Some(sum) = cell {
                 *sum = 0.0;
@@ -194,6 +203,16 @@ impl State {
                 }
             }
         }
+    }
+}
+
+/// Merge law of counters. A sum that is not a number gives way to one that is, whichever came first,
+/// so that one sender's `0|c|@0` does not cost all others the counter for as long as the interval.
+fn add(sum: &mut f64, by: f64) {
+    if sum.is_nan() {
+        *sum = by;
+    } else if !by.is_nan() || *sum == 0.0 {
+        *sum += by;
     }
 }
 

@@ -23,8 +23,8 @@ use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
 use packet::Batch;
 use source::Source;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use table::Table;
 
@@ -90,6 +90,43 @@ pub struct Link {
     pub empty: Arc<ArrayQueue<Harvest>>,
     /// The order to stop.
     pub stop: Stop,
+    /// What may change while running.
+    pub wanted: Arc<Wanted>,
+}
+
+/// Options as they are to be from each worker's next harvest on. Off the sample path: a worker looks
+/// when it has just handed over.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    generation: AtomicU64,
+    options: Mutex<Options>,
+}
+
+impl Wanted {
+    /// What workers start with.
+    pub fn new(options: Options) -> Self {
+        Self {
+            generation: AtomicU64::new(0),
+            options: Mutex::new(options),
+        }
+    }
+
+    /// Other options from now on.
+    pub fn set(&self, options: Options) {
+        *self.options.lock().unwrap_or_else(PoisonError::into_inner) = options;
+        // Release: who sees the number sees the options, though the lock would do it too.
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// The options, when they are not those of generation `known`, which is brought up to date.
+    fn news(&self, known: &mut u64) -> Option<Options> {
+        let generation = self.generation.load(Ordering::Acquire);
+        if std::mem::replace(known, generation) == generation {
+            return None;
+        }
+        let options = self.options.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(options.clone())
+    }
 }
 
 /// Takes datagrams until told to stop, then what is queued, and hands over a last harvest.
@@ -102,7 +139,7 @@ pub fn run(
 ) {
     precise_sleep();
     let mut batch = Batch::new(BATCH, max_datagram);
-    let mut answered = 0;
+    let (mut answered, mut generation) = (0, 0);
     while !link.stop.requested() {
         let asked = link.epoch.load(Ordering::Relaxed);
         if asked != answered {
@@ -112,6 +149,9 @@ pub fn run(
             });
             if hand_over(worker, asked, &mut source, &mut table, link) {
                 answered = asked;
+                if let Some(options) = link.wanted.news(&mut generation) {
+                    table.reconfigure(&options);
+                }
             }
         }
         if source.receive(&mut batch).is_ok() {
@@ -250,6 +290,7 @@ mod tests {
             full,
             empty: Arc::new(ArrayQueue::new(1)),
             stop: Stop::default(),
+            wanted: Arc::default(),
         };
         let queue = Queue {
             left: queued,
@@ -260,6 +301,20 @@ mod tests {
         let answer = harvests.recv().expect("an answer");
         assert_eq!(answer.epoch, 1);
         answer.tally.packets
+    }
+
+    #[test]
+    fn other_options_are_news_once() {
+        let wanted = Wanted::new(Options::default());
+        let mut known = 0;
+        assert_eq!(wanted.news(&mut known), None);
+        let options = Options {
+            sanitize_names: false,
+            ..Options::default()
+        };
+        wanted.set(options.clone());
+        assert_eq!(wanted.news(&mut known), Some(options));
+        assert_eq!(wanted.news(&mut known), None);
     }
 
     #[test]

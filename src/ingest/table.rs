@@ -7,7 +7,7 @@
 
 use super::name;
 use crate::metric::cell::{Gauge, Members, Spare, Stamp, Timer};
-use crate::metric::harvest::{Harvest, Tally, TimerPart};
+use crate::metric::harvest::{Harvest, Part, Tally, TimerPart};
 use crate::metric::registry::{NameId, Registry};
 use crate::metric::sample::{Kind, Reject, Sample, Value};
 use foldhash::fast::RandomState;
@@ -31,14 +31,12 @@ const TAGS_FOLLOW: u8 = b'\n';
 struct Entry {
     /// Counters: the sum since the last harvest.
     sum: f64,
-    /// Other kinds: the index of the cell.
-    cell: u32,
+    /// Counters: values added since the last harvest. Other kinds: the index of the cell.
+    hits_or_cell: u32,
     /// Low half of the hash: tells keys apart before their bytes are looked at.
     hash: u32,
     id: NameId,
     len: u16,
-    /// Counters: something was added since the last harvest.
-    touched: bool,
     /// The key, or where it lies in the arena.
     key: [u8; INLINE],
 }
@@ -137,15 +135,14 @@ impl Spellings {
         hash: u64,
         state: &RandomState,
         id: NameId,
-        cell: u32,
+        hits_or_cell: u32,
     ) -> &mut Entry {
         let mut entry = Entry {
             sum: 0.0,
-            cell,
+            hits_or_cell,
             hash: hash as u32,
             id,
             len: u16::try_from(key.len()).expect("a key is shorter than a datagram"),
-            touched: false,
             key: [0; INLINE],
         };
         if key.len() <= INLINE {
@@ -170,7 +167,7 @@ impl Spellings {
 /// Cells of one kind, with those that were touched since the last harvest.
 #[derive(Debug)]
 struct Cells<C> {
-    cells: Vec<(NameId, C)>,
+    cells: Vec<Part<C>>,
     /// The cell of a name, so that all its spellings find the same one.
     by_id: hashbrown::HashMap<NameId, u32, RandomState>,
     touched: Vec<u32>,
@@ -189,19 +186,25 @@ impl<C> Default for Cells<C> {
 impl<C: Default> Cells<C> {
     fn of(&mut self, id: NameId) -> u32 {
         *self.by_id.entry(id).or_insert_with(|| {
-            self.cells.push((id, C::default()));
+            self.cells.push(Part {
+                id,
+                hits: 0,
+                cell: C::default(),
+            });
             u32::try_from(self.cells.len() - 1).expect("fewer than 2^32 names")
         })
     }
 
-    /// The cell, and whether it is to be noted as touched.
+    /// The cell, which gets a value now.
     #[inline]
-    fn touch(&mut self, cell: u32, untouched: impl FnOnce(&C) -> bool) -> &mut C {
-        let found = &mut self.cells[cell as usize].1;
-        if untouched(found) {
+    fn touch(&mut self, cell: u32) -> &mut C {
+        let found = &mut self.cells[cell as usize];
+        if found.hits == 0 {
             self.touched.push(cell);
         }
-        found
+        // An interval may be a day long: stuck at the top is better than around and untouched again.
+        found.hits = found.hits.saturating_add(1);
+        &mut found.cell
     }
 }
 
@@ -247,6 +250,17 @@ impl Table {
     #[inline]
     pub fn begin_batch(&mut self, now: Stamp) {
         self.now = self.now.max(now.0);
+        self.tally.last_packet = self.now;
+    }
+
+    /// Takes over what may change while running. Names may be cleaned differently from now on, so
+    /// every spelling is looked up anew. Call it right after a harvest: what was collected since the
+    /// last one would be lost.
+    pub fn reconfigure(&mut self, options: &super::Options) {
+        if self.sanitize != options.sanitize_names {
+            debug_assert!(self.tally == Tally::default(), "a table with values in it");
+            *self = Self::new(options, self.registry.clone());
+        }
     }
 
     /// Whether the table has outgrown the nearer caches, so that a look-up waits for memory. Then it
@@ -288,39 +302,30 @@ impl Table {
             // What is not a number starts over, as the reference has it.
             let before = if entry.sum.is_nan() { 0.0 } else { entry.sum };
             entry.sum = before + count;
-            entry.touched = true;
+            entry.hits_or_cell = entry.hits_or_cell.saturating_add(1);
             return;
         }
         let cell = match self.others[kind as usize - 1].find(key, hash) {
-            Some(entry) => entry.cell,
+            Some(entry) => entry.hits_or_cell,
             None => self.admit(kind, key, hash),
         };
         match sample.value {
             Value::Count(_) => {}
             Value::Time { value, weight } => {
-                let untouched =
-                    |timer: &Timer| timer.samples.is_empty() && timer.histogram.is_none();
-                self.timers.touch(cell, untouched).record(
-                    value,
-                    weight,
-                    self.exact_samples,
-                    &mut self.spare,
-                );
+                self.timers
+                    .touch(cell)
+                    .record(value, weight, self.exact_samples, &mut self.spare);
             }
             Value::GaugeSet(value) => {
                 self.now += 1;
-                self.gauges
-                    .touch(cell, Gauge::is_untouched)
-                    .set(Stamp(self.now), value);
+                self.gauges.touch(cell).set(Stamp(self.now), value);
             }
             Value::GaugeAdd(delta) => {
                 self.now += 1;
-                self.gauges
-                    .touch(cell, Gauge::is_untouched)
-                    .add(Stamp(self.now), delta);
+                self.gauges.touch(cell).add(Stamp(self.now), delta);
             }
             Value::Member(member) => {
-                let members = self.sets.touch(cell, Members::is_empty);
+                let members = self.sets.touch(cell);
                 if !members.contains(member) {
                     insert_member(members, member);
                 }
@@ -346,31 +351,39 @@ impl Table {
             .counters
             .entries
             .iter_mut()
-            .filter(|entry| entry.touched)
+            .filter(|entry| entry.hits_or_cell > 0)
         {
-            harvest.counters.push((entry.id, entry.sum));
-            entry.sum = 0.0;
-            entry.touched = false;
+            harvest.counters.push(Part {
+                id: entry.id,
+                hits: std::mem::take(&mut entry.hits_or_cell),
+                cell: std::mem::take(&mut entry.sum),
+            });
         }
         for cell in self.timers.touched.drain(..) {
-            let (id, timer) = &mut self.timers.cells[cell as usize];
-            harvest.samples.extend_from_slice(&timer.samples);
+            let Part { id, hits, cell } = &mut self.timers.cells[cell as usize];
+            harvest.samples.extend_from_slice(&cell.samples);
             harvest.timers.push(TimerPart {
                 id: *id,
-                samples: timer.samples.len(),
-                weight: timer.weight,
-                histogram: timer.histogram.take(),
+                hits: std::mem::take(hits),
+                samples: cell.samples.len(),
+                weight: cell.weight,
+                histogram: cell.histogram.take(),
             });
-            timer.clear(&mut self.spare);
+            cell.clear(&mut self.spare);
         }
         for cell in self.gauges.touched.drain(..) {
-            let (id, gauge) = &mut self.gauges.cells[cell as usize];
-            harvest.gauges.push((*id, gauge.clone()));
-            gauge.clear();
+            let part = &mut self.gauges.cells[cell as usize];
+            harvest.gauges.push(part.clone());
+            part.hits = 0;
+            part.cell.clear();
         }
         for cell in self.sets.touched.drain(..) {
-            let (id, members) = &mut self.sets.cells[cell as usize];
-            harvest.sets.push((*id, std::mem::take(members)));
+            let part = &mut self.sets.cells[cell as usize];
+            harvest.sets.push(Part {
+                id: part.id,
+                hits: std::mem::take(&mut part.hits),
+                cell: std::mem::take(&mut part.cell),
+            });
         }
         // What is left over from an interval that needed more is let go.
         self.spare = std::mem::take(&mut harvest.spare);
@@ -387,7 +400,7 @@ impl Table {
         };
         self.others[kind as usize - 1]
             .insert(key, hash, &self.state, id, cell)
-            .cell
+            .hits_or_cell
     }
 }
 
@@ -432,10 +445,15 @@ mod tests {
         let mut table = table();
         table.record(&sample("hits", "", Value::Count(2.0)));
         table.record(&sample("hits", "", Value::Count(3.0)));
-        assert_eq!(harvest(&mut table).counters, [(NameId(0), 5.0)]);
+        let part = |hits, cell| Part {
+            id: NameId(0),
+            hits,
+            cell,
+        };
+        assert_eq!(harvest(&mut table).counters, [part(2, 5.0)]);
         assert_eq!(harvest(&mut table).counters, []);
         table.record(&sample("hits", "", Value::Count(0.0)));
-        assert_eq!(harvest(&mut table).counters, [(NameId(0), 0.0)]);
+        assert_eq!(harvest(&mut table).counters, [part(1, 0.0)]);
     }
 
     #[test]
@@ -453,7 +471,7 @@ mod tests {
             let counters = harvest(&mut table).counters;
             assert_eq!(counters.len(), 2 * names.len(), "round {round}");
             assert_eq!(
-                counters.iter().map(|(_, sum)| sum).sum::<f64>(),
+                counters.iter().map(|part| part.cell).sum::<f64>(),
                 11.0 * names.len() as f64
             );
         }
@@ -476,7 +494,8 @@ mod tests {
         table.record(&sample("fo/o", "", Value::GaugeAdd(-1.0)));
         let harvest = harvest(&mut table);
         assert_eq!(harvest.gauges.len(), 1);
-        assert_eq!(harvest.gauges[0].1.after(None), 12.0);
+        assert_eq!(harvest.gauges[0].hits, 3);
+        assert_eq!(harvest.gauges[0].cell.after(None), 12.0);
     }
 
     #[test]
@@ -499,8 +518,26 @@ mod tests {
         let harvest = harvest(&mut table);
         assert_eq!(harvest.samples, [8.0, 9.0]);
         let part = &harvest.timers[0];
-        assert_eq!((part.samples, part.weight), (2, 20.0));
+        assert_eq!((part.samples, part.weight, part.hits), (2, 20.0, 10));
         assert_eq!(part.histogram.as_ref().expect("folded").moments.count, 8);
+    }
+
+    #[test]
+    fn names_are_cleaned_as_the_newest_options_say() {
+        let mut table = table();
+        let verbatim = Options {
+            sanitize_names: false,
+            ..Options::default()
+        };
+        for (options, expected) in [
+            (Options::default(), NameId(0)),
+            (verbatim, NameId(1)),
+            (Options::default(), NameId(0)),
+        ] {
+            table.reconfigure(&options);
+            table.record(&sample("a b", "", Value::Count(1.0)));
+            assert_eq!(harvest(&mut table).counters[0].id, expected);
+        }
     }
 
     #[test]
@@ -509,6 +546,7 @@ mod tests {
         for member in [&b"a"[..], b"a", b"\xff", b"\xfe", "\u{fffd}".as_bytes()] {
             table.record(&sample("s", "", Value::Member(member)));
         }
-        assert_eq!(harvest(&mut table).sets[0].1.len(), 2);
+        let sets = harvest(&mut table).sets;
+        assert_eq!((sets[0].cell.len(), sets[0].hits), (2, 5));
     }
 }

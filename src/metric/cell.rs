@@ -78,12 +78,6 @@ impl Gauge {
         })
     }
 
-    /// Nothing was written in this interval.
-    #[inline]
-    pub fn is_untouched(&self) -> bool {
-        self.absolute.is_none() && self.deltas.is_empty()
-    }
-
     /// Forgets the interval, keeps the memory.
     pub fn clear(&mut self) {
         self.absolute = None;

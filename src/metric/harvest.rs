@@ -6,11 +6,24 @@ use super::histogram::Histogram;
 use super::registry::NameId;
 use super::sample::{Kind, Reject};
 
+/// What one name collected.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Part<C> {
+    /// Whose values.
+    pub id: NameId,
+    /// How many values came, refused ones not counted; stays at the top when there are more.
+    pub hits: u32,
+    /// What came of them.
+    pub cell: C,
+}
+
 /// What one timer collected; its samples lie in [`Harvest::samples`].
 #[derive(Debug)]
 pub struct TimerPart {
     /// Whose samples.
     pub id: NameId,
+    /// As [`Part::hits`].
+    pub hits: u32,
     /// How many of [`Harvest::samples`] are this timer's, after those of the parts before it.
     pub samples: usize,
     /// Sum of `1 / rate`.
@@ -27,9 +40,9 @@ pub struct Harvest {
     /// Index of the worker.
     pub worker: usize,
     /// Sums. One id may come twice, when it has two spellings.
-    pub counters: Vec<(NameId, f64)>,
+    pub counters: Vec<Part<f64>>,
     /// Writes to gauges.
-    pub gauges: Vec<(NameId, Gauge)>,
+    pub gauges: Vec<Part<Gauge>>,
     /// Timers; their samples are in `samples`, in the same order.
     pub timers: Vec<TimerPart>,
     /// Raw samples of all `timers`, one after another.
@@ -37,7 +50,7 @@ pub struct Harvest {
     /// Emptied histograms on their way back to a worker.
     pub spare: Spare,
     /// Distinct members.
-    pub sets: Vec<(NameId, Members)>,
+    pub sets: Vec<Part<Members>>,
     /// What this worker did.
     pub tally: Tally,
 }
@@ -76,6 +89,8 @@ pub struct Tally {
     pub kernel_drops: u64,
     /// Errors of the receive call other than "nothing there".
     pub receive_errors: u64,
+    /// When the last batch came, `runtime::clock::monotonic_ns`; 0 when none did.
+    pub last_packet: u64,
 }
 
 impl Tally {
@@ -116,5 +131,6 @@ impl Tally {
         }
         self.kernel_drops += other.kernel_drops;
         self.receive_errors += other.receive_errors;
+        self.last_packet = self.last_packet.max(other.last_packet);
     }
 }

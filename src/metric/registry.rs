@@ -10,7 +10,7 @@ use dashmap::DashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Dense number of a name within its kind. Ids are given in the order names are first seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NameId(pub u32);
 
 impl NameId {
