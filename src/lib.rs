@@ -54,6 +54,7 @@
 //! `ingest`, `flush` and `deliver` never import one another; `metric` knows no I/O, no clock and no
 //! configuration; no wing knows `config`. `tests/tidy.rs` reads every `use` and holds these arrows.
 
+pub mod admin;
 pub mod config;
 pub mod server;
 

@@ -47,6 +47,7 @@ fn main() -> ExitCode {
     let Loaded {
         mut config,
         warnings,
+        ..
     } = match path.as_deref().map(config::load).transpose() {
         Ok(loaded) => loaded.unwrap_or_else(|| Config::without_file().into()),
         Err(error) => {
@@ -69,7 +70,7 @@ fn main() -> ExitCode {
     }
 
     config.threads = arguments.threads.map(usize::from).or(config.threads);
-    runtime::log::init(config.debug);
+    runtime::log::init(config.log.debug);
     if path.is_some() {
         log::info!("[{}] reading config file: {name}", std::process::id());
     }

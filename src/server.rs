@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::deliver::{self, Runners};
 use crate::flush::{self, Flusher};
+use crate::ingest::source::Listen;
 use crate::ingest::source::udp::{self, Listener};
 use crate::ingest::{self, table::Table};
 use crate::metric::harvest::Tally;
@@ -139,8 +140,15 @@ impl Server {
         let (cores, usable) = cores();
         let threads = config.threads.unwrap_or(usable);
         // All or nothing, and before any thread runs: a daemon that is half there misleads.
-        let listeners: Vec<Listener> = config
-            .udp
+        let udp: Vec<_> = config
+            .listeners
+            .iter()
+            .filter_map(|listen| match listen {
+                Listen::Udp(options) => Some(options),
+                _ => None,
+            })
+            .collect();
+        let listeners: Vec<Listener> = udp
             .iter()
             .map(|options| udp::bind(options, threads))
             .collect::<Result<_, _>>()?;
@@ -170,7 +178,7 @@ impl Server {
         let (commands, orders) = unbounded();
         let mut wakers = Vec::with_capacity(count);
         let mut sources = Vec::with_capacity(count);
-        for (options, listener) in config.udp.iter().zip(listeners) {
+        for (options, listener) in udp.iter().zip(listeners) {
             for source in listener.sources {
                 wakers.push(source.waker());
                 sources.push((source, options.max_datagram));

@@ -19,7 +19,11 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         "server",
         &["config", "deliver", "flush", "ingest", "metric", "runtime"],
     ),
-    ("config", &["deliver", "flush", "ingest"]),
+    ("admin", &[]),
+    (
+        "config",
+        &["admin", "deliver", "flush", "ingest", "runtime"],
+    ),
     ("deliver", &["metric", "runtime"]),
     ("flush", &["metric", "runtime"]),
     ("ingest", &["metric", "runtime"]),

@@ -1,10 +1,13 @@
 //! Typed values -> the options of the wings; relations between settings are settled here.
 
 use super::check::{Backend, Checker, Server, Typed, Values};
-use super::{Config, Place};
-use crate::deliver::{self, console, graphite};
-use crate::ingest::source::udp;
-use crate::{flush, ingest};
+use super::{Config, Place, settings};
+use crate::deliver::{self, console, graphite, outbox, repeater};
+use crate::ingest::source::stream::At;
+use crate::ingest::source::{Listen, stream, udp, unixgram};
+use crate::runtime::log;
+use crate::{admin, flush, ingest};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Builds everything; what cannot work together is added to the checker's problems.
@@ -13,13 +16,52 @@ pub(super) fn config(values: &Values, checker: &mut Checker<'_>) -> Config {
     Config {
         threads: number(values, "threads").map(|threads| threads as usize),
         pin: flag(values, "pinThreads").unwrap_or(true),
-        udp: listeners(values, checker),
+        listeners: listeners(values, checker),
         flush: flush_options(values, &ingest),
         backends: backends(values, checker),
         ingest,
         stop_deadline: number(values, "stopDeadline")
             .map_or(super::STOP_DEADLINE, Duration::from_millis),
+        outbox: outbox_limits(values),
+        admin: admin_options(values),
+        log: log_options(values),
+        title: text(values, "title"),
+        watch: flag(values, "automaticConfigReload").unwrap_or(true),
+    }
+}
+
+fn outbox_limits(values: &Values) -> outbox::Limits {
+    let default = outbox::Limits::default();
+    outbox::Limits {
+        flushes: number(values, "outboxFlushes").map_or(default.flushes, |count| count as usize),
+        bytes: number(values, "outboxBytes").map_or(default.bytes, |bytes| bytes as usize),
+    }
+}
+
+fn admin_options(values: &Values) -> admin::Options {
+    let default = admin::Options::default();
+    admin::Options {
+        address: text(values, "mgmt_address").unwrap_or(default.address),
+        port: number(values, "mgmt_port").map_or(default.port, narrow),
+        connections: number(values, "mgmt_connections")
+            .map_or(default.connections, |count| count as usize),
+        healthy: text(values, "healthStatus").is_none_or(|status| status == "up"),
+    }
+}
+
+fn log_options(values: &Values) -> log::Options {
+    let default = log::Syslog::default();
+    let syslog = text(values, "log.backend").is_some_and(|backend| backend == "syslog");
+    log::Options {
         debug: flag(values, "debug").unwrap_or(false),
+        dump: flag(values, "dumpMessages").unwrap_or(false),
+        syslog: syslog.then(|| log::Syslog {
+            socket: text(values, "log.socket").map_or(default.socket, PathBuf::from),
+            application: text(values, "log.application").unwrap_or(default.application),
+            level: text(values, "log.level")
+                .and_then(|name| settings::LOG_LEVELS.iter().position(|known| *known == name))
+                .map_or(default.level, |severity| severity as u8),
+        }),
     }
 }
 
@@ -50,6 +92,14 @@ fn flush_options(values: &Values, ingest: &ingest::Options) -> flush::Options {
     let delete = |name| flag(values, name).unwrap_or(idle);
     flush::Options {
         interval: number(values, "flushInterval").map_or(default.interval, Duration::from_millis),
+        align: flag(values, "flushAlign").unwrap_or(default.align),
+        key_flush: number(values, "keyFlush.interval")
+            .filter(|every| *every > 0)
+            .map(|every| flush::KeyFlush {
+                every: Duration::from_millis(every),
+                percent: number(values, "keyFlush.percent").map_or(100, |percent| percent as u8),
+                file: text(values, "keyFlush.log").map(PathBuf::from),
+            }),
         thresholds: match values.get("percentThreshold") {
             Some((Typed::Thresholds(thresholds), _)) => thresholds.clone(),
             _ => default.thresholds,
@@ -74,81 +124,139 @@ fn flush_options(values: &Values, ingest: &ingest::Options) -> flush::Options {
     }
 }
 
-fn listeners(values: &Values, checker: &mut Checker<'_>) -> Vec<udp::Options> {
-    let mut udp: Vec<udp::Options> = Vec::new();
-    // Where to point at when nothing is left.
-    let last;
-    if let Some((Typed::Servers(listeners), place)) = values.get("servers") {
-        last = Some((*place, "servers"));
-        for listener in listeners {
-            let server = listener.values.get("server").map(|(_, place)| *place);
-            let path = format!("{}.server", listener.path);
-            let Some(options) =
-                listener_options(&listener.values, values, (server, path.as_str()), checker)
-            else {
-                continue;
-            };
-            let taken = options.port != 0
-                && udp
-                    .iter()
-                    .any(|other| (&other.address, other.port) == (&options.address, options.port));
-            if taken {
-                let message = format!(
-                    "port {} of the same address is taken by an earlier listener",
-                    options.port
-                );
-                checker.problem(
-                    listener.place,
-                    &listener.path,
-                    message,
-                    "give each listener a port of its own",
-                );
-            }
-            udp.push(options);
+fn listeners(values: &Values, checker: &mut Checker<'_>) -> Vec<Listen> {
+    let Some((Typed::Servers(listed), place)) = values.get("servers") else {
+        return listener(
+            values,
+            values,
+            "",
+            values.get("server").map(|(_, place)| *place),
+            checker,
+        )
+        .into_iter()
+        .collect();
+    };
+    let mut listeners: Vec<Listen> = Vec::new();
+    for one in listed {
+        let Some(listen) = listener(&one.values, values, &one.path, Some(one.place), checker)
+        else {
+            continue;
+        };
+        if let Some(where_) = taken(&listen)
+            && listeners
+                .iter()
+                .any(|other| taken(other) == Some(where_.clone()))
+        {
+            checker.problem(
+                one.place,
+                &one.path,
+                format!("{where_} is taken by an earlier listener"),
+                "give each listener a port or a path of its own",
+            );
         }
-    } else {
-        let place = values.get("server").map(|(_, place)| *place);
-        last = place.map(|place| (place, "server"));
-        udp.extend(listener_options(values, values, (place, "server"), checker));
+        listeners.push(listen);
     }
-    if udp.is_empty() && checker.problems.is_empty() {
-        let (place, key) = last.map_or((None, ""), |(place, key)| (Some(place), key));
+    if listeners.is_empty() && checker.problems.is_empty() {
         checker.problem(
-            place,
-            key,
+            *place,
+            "servers",
             "nothing would listen",
             "add a listener with server: \"./servers/udp\"",
         );
     }
-    udp
+    listeners
 }
 
-/// One listener; `None` when it is of a kind that this version leaves out.
-fn listener_options(
+/// What no two listeners can have; `None` for a port that the kernel chooses.
+fn taken(listen: &Listen) -> Option<String> {
+    let port = |kind: &str, address: &Option<String>, port: u16| {
+        (port != 0).then(|| match address {
+            None => format!("{kind} port {port} of all addresses"),
+            Some(address) => format!("{kind} port {port} of {address}"),
+        })
+    };
+    match listen {
+        Listen::Udp(options) => port("udp", &options.address, options.port),
+        Listen::Stream(options) => match &options.at {
+            At::Tcp { address, port: at } => port("tcp", address, *at),
+            At::Unix { path, .. } => Some(format!("the socket {}", path.display())),
+        },
+        Listen::Unixgram(options) => Some(format!("the socket {}", options.path.display())),
+    }
+}
+
+/// One listener; `None` when a problem was found.
+fn listener(
     values: &Values,
     top: &Values,
-    server: (Option<Place>, &str),
+    path: &str,
+    place: Option<Place>,
     checker: &mut Checker<'_>,
-) -> Option<udp::Options> {
-    if let Some((Typed::Server(Server::Tcp), _)) = values.get("server") {
-        checker.warn(
-            server.0,
-            server.1,
-            "TCP is not in this version, this listener is left out",
-            "",
-        );
-        return None;
-    }
+) -> Option<Listen> {
+    let server = match values.get("server") {
+        Some((Typed::Server(server), _)) => *server,
+        _ => Server::Udp,
+    };
+    let key = |name: &str| {
+        if path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{path}.{name}")
+        }
+    };
+    let socket = text(values, "socket").map(PathBuf::from);
+    let mode = number(values, "socket_mod").map(|mode| mode as u32);
     let default = udp::Options::default();
-    Some(udp::Options {
-        address: text(values, "address"),
-        port: number(values, "port").map_or(default.port, narrow),
-        ipv6: flag(values, "address_ipv6").unwrap_or(default.ipv6),
-        receive_buffer: number(top, "receiveBuffer")
-            .map_or(default.receive_buffer, |bytes| bytes as usize),
-        max_datagram: number(top, "maxDatagram")
-            .map_or(default.max_datagram, |bytes| bytes as usize),
-    })
+    let receive_buffer =
+        number(top, "receiveBuffer").map_or(default.receive_buffer, |bytes| bytes as usize);
+    let max_datagram =
+        number(top, "maxDatagram").map_or(default.max_datagram, |bytes| bytes as usize);
+    let address = text(values, "address");
+    let port = number(values, "port").map_or(default.port, narrow);
+    match server {
+        Server::Udp => {
+            if let Some((_, at)) = values.get("socket") {
+                checker.warn(
+                    *at,
+                    &key("socket"),
+                    "is not used by ./servers/udp",
+                    "for a unix socket write server: \"./servers/tcp\" or \"./servers/unixgram\"",
+                );
+            }
+            Some(Listen::Udp(udp::Options {
+                address,
+                port,
+                ipv6: flag(values, "address_ipv6").unwrap_or(default.ipv6),
+                receive_buffer,
+                max_datagram,
+            }))
+        }
+        Server::Tcp => Some(Listen::Stream(stream::Options {
+            at: match socket {
+                Some(path) => At::Unix { path, mode },
+                None => At::Tcp { address, port },
+            },
+            max_line: number(top, "streamLine").map_or(65_535, |bytes| bytes as usize),
+            max_connections: number(top, "streamConnections").map_or(1024, |count| count as usize),
+        })),
+        Server::Unixgram => {
+            let Some(path) = socket else {
+                checker.problem(
+                    place,
+                    &key("socket"),
+                    "is missing: ./servers/unixgram listens on a unix socket",
+                    "write e.g. socket: \"/run/statsd-fast/statsd.sock\"",
+                );
+                return None;
+            };
+            Some(Listen::Unixgram(unixgram::Options {
+                path,
+                mode,
+                receive_buffer,
+                max_datagram,
+            }))
+        }
+    }
 }
 
 fn backends(values: &Values, checker: &mut Checker<'_>) -> Vec<deliver::Backend> {
@@ -189,17 +297,53 @@ fn backends(values: &Values, checker: &mut Checker<'_>) -> Vec<deliver::Backend>
         }
     }
     let build = |backend: &Backend| match backend {
-        Backend::Console => deliver::Backend::Console(console::Options::default()),
+        Backend::Console => deliver::Backend::Console(console_options(values)),
+        Backend::Repeater => deliver::Backend::Repeater(repeater_options(values)),
         Backend::Graphite => deliver::Backend::Graphite(graphite_options(values)),
     };
     listed.iter().map(build).collect()
 }
 
+fn console_options(values: &Values) -> console::Options {
+    console::Options {
+        layout: match text(values, "console.format").as_deref() {
+            Some("json") => console::Layout::Json,
+            _ if flag(values, "console.prettyprint").unwrap_or(false) => console::Layout::Pretty,
+            _ => console::Layout::Node,
+        },
+    }
+}
+
+fn repeater_options(values: &Values) -> repeater::Options {
+    repeater::Options {
+        targets: match values.get("repeater") {
+            Some((Typed::Targets(targets), _)) => targets.clone(),
+            _ => Vec::new(),
+        },
+        // Whatever is neither of these is udp4 to the reference.
+        protocol: match text(values, "repeaterProtocol").as_deref() {
+            Some("tcp") => repeater::Protocol::Tcp,
+            Some("udp6") => repeater::Protocol::Udp6,
+            _ => repeater::Protocol::Udp4,
+        },
+    }
+}
+
 fn graphite_options(values: &Values) -> graphite::Options {
     let default = graphite::Options::default();
+    let protocol = match text(values, "graphiteProtocol").as_deref() {
+        Some("pickle") => graphite::Protocol::Pickle,
+        _ => graphite::Protocol::Text,
+    };
+    let port = match protocol {
+        graphite::Protocol::Text => number(values, "graphitePort").map_or(default.port, narrow),
+        graphite::Protocol::Pickle => number(values, "graphitePicklePort").map_or(2004, narrow),
+    };
     graphite::Options {
         host: text(values, "graphiteHost"),
-        port: number(values, "graphitePort").map_or(default.port, narrow),
+        port,
+        protocol,
+        persistent: flag(values, "graphite.persistent").unwrap_or(default.persistent),
         namespace: match values.get("graphite.legacyNamespace") {
             Some((Typed::Namespace(namespace), _)) => *namespace,
             _ => default.namespace,

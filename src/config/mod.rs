@@ -8,9 +8,12 @@ mod check;
 mod coerce;
 mod javascript;
 mod nesting;
+mod reply;
 pub mod settings;
 
-use crate::{deliver, flush, ingest};
+use crate::runtime::log;
+use crate::{admin, deliver, flush, ingest};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
 use std::path::Path;
@@ -23,18 +26,26 @@ pub struct Config {
     pub threads: Option<usize>,
     /// Pin each worker to a core (`pinThreads`).
     pub pin: bool,
-    /// The UDP listeners, in the order written; may be empty.
-    pub udp: Vec<ingest::source::udp::Options>,
+    /// The listeners, in the order written; never empty.
+    pub listeners: Vec<ingest::source::Listen>,
     /// How lines are read.
     pub ingest: ingest::Options,
     /// What a flush does.
     pub flush: flush::Options,
     /// Backends in the order written; may be empty.
     pub backends: Vec<deliver::Backend>,
+    /// What may wait for each backend.
+    pub outbox: deliver::outbox::Limits,
+    /// The admin interface.
+    pub admin: admin::Options,
     /// How long stopping may take before what is left is counted as dropped (`stopDeadline`).
     pub stop_deadline: Duration,
-    /// Log more (`debug`).
-    pub debug: bool,
+    /// Where the log goes, and how much of it there is.
+    pub log: log::Options,
+    /// Title of the process; `None` leaves it (`title`).
+    pub title: Option<String>,
+    /// Look for changes of the file while running (`automaticConfigReload`).
+    pub watch: bool,
 }
 
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
@@ -48,14 +59,20 @@ impl Config {
         Self {
             threads: None,
             pin: true,
-            udp: vec![ingest::source::udp::Options::default()],
+            listeners: vec![ingest::source::Listen::Udp(
+                ingest::source::udp::Options::default(),
+            )],
             ingest: ingest::Options::default(),
             flush: flush::Options::default(),
             backends: vec![deliver::Backend::Console(
                 deliver::console::Options::default(),
             )],
+            outbox: deliver::outbox::Limits::default(),
+            admin: admin::Options::default(),
             stop_deadline: STOP_DEADLINE,
-            debug: false,
+            log: log::Options::default(),
+            title: None,
+            watch: true,
         }
     }
 }
@@ -67,6 +84,11 @@ pub struct Loaded {
     pub config: Config,
     /// What is odd in the file, in the order of its lines.
     pub warnings: Vec<Finding>,
+    /// What the admin interface answers to `config`.
+    pub reply: String,
+    /// Values of the keys that stay as they are until a restart, for comparing; a key that was not
+    /// written has none.
+    pub fixed: BTreeMap<&'static str, String>,
 }
 
 impl From<Config> for Loaded {
@@ -75,7 +97,23 @@ impl From<Config> for Loaded {
         Self {
             config,
             warnings: Vec::new(),
+            reply: String::from("\n"),
+            fixed: BTreeMap::new(),
         }
+    }
+}
+
+impl Loaded {
+    /// Keys whose values differ from those of `running` but cannot change while running, in order.
+    pub fn refused(&self, running: &Self) -> Vec<&'static str> {
+        let keys = self.fixed.keys().chain(running.fixed.keys());
+        let mut refused: Vec<_> = keys
+            .copied()
+            .filter(|key| self.fixed.get(key) != running.fixed.get(key))
+            .collect();
+        refused.sort_unstable();
+        refused.dedup();
+        refused
     }
 }
 
@@ -220,7 +258,12 @@ pub fn parse(text: &str, origin: &str) -> Result<Loaded, Error> {
     problems.sort_by_key(by_place);
     warnings.sort_by_key(by_place);
     if problems.is_empty() {
-        Ok(Loaded { config, warnings })
+        Ok(Loaded {
+            config,
+            warnings,
+            reply: reply::reply(&tree.root),
+            fixed: check::fixed(&values),
+        })
     } else {
         Err(Error { problems, warnings })
     }
@@ -338,8 +381,9 @@ mod tests {
                 Some((group, key)) => format!("{{{group}: {{{key}: {default}}}}}"),
                 None => format!("{{{}: {default}}}", setting.name),
             };
-            let Loaded { config, warnings } =
-                parse(&text, setting.name).unwrap_or_else(|error| panic!("{error}"));
+            let Loaded {
+                config, warnings, ..
+            } = parse(&text, setting.name).unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(config, bare, "{}", setting.name);
             let expected = match setting.effect {
                 _ if default == "undefined" => None,
@@ -366,8 +410,10 @@ mod tests {
     fn without_a_file_only_the_backend_differs() {
         let Loaded { config, .. } = parse("{backends: ['console']}", "console").expect("a console");
         assert_eq!(config, Config::without_file());
-        assert_eq!(config.udp[0].port, 8125);
-        assert_eq!(config.udp[0].address, None);
+        let ingest::source::Listen::Udp(udp) = &config.listeners[0] else {
+            panic!("{:?}", config.listeners)
+        };
+        assert_eq!((udp.port, &udp.address), (8125, &None));
         assert_eq!(config.flush.interval, Duration::from_secs(10));
     }
 

@@ -41,12 +41,12 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// Exactly `true` or `false`.
     Exact,
+    /// The mode of a file: a number, or octal digits as a text.
+    FileMode,
     /// Anything: it counts as JavaScript's truth of it.
     Flag,
     /// Histogram rules.
     Histogram,
-    /// A list of anything; falsy is none.
-    List,
     /// The three-way `graphite.legacyNamespace`.
     Namespace,
     /// A number within limits; a numeric text counts as one.
@@ -63,6 +63,10 @@ pub enum Kind {
     Spelled,
     /// A text; falsy is the default.
     Text,
+    /// A list of `{ host, port }`; falsy is none.
+    Targets,
+    /// Anything: its JavaScript text counts; what is falsy is none.
+    Title,
     /// Names of timer fields.
     TimerFields,
     /// Flushes a gauge lives; what is no whole number above 1 is 1.
@@ -159,15 +163,20 @@ pub const SETTINGS: &[Setting] = &[
     row("port", port(0), "8125", "Port to listen on; the text \"0\" lets the kernel choose one."),
     row("address", Kind::Text, "undefined", "Address to listen on; without it, all."),
     row("address_ipv6", Kind::Flag, "false", "Listen on an IPv6 socket; without an address it takes IPv4 too."),
-    row("server", Kind::Server, "\"./servers/udp\"", "What to listen for: ./servers/udp or ./servers/tcp."),
-    row("servers", Kind::Servers, "undefined", "Several listeners, each { server, address, address_ipv6, port }; replaces the keys above."),
-    row("socket", Kind::Text, "undefined", "Path of a unix socket for ./servers/tcp.").later(),
-    row("socket_mod", Kind::Any, "undefined", "File mode of that socket.").later(),
-    row("mgmt_port", port(0), "8126", "Port of the admin interface.").later(),
-    row("mgmt_address", Kind::Text, "undefined", "Address of the admin interface.").later(),
+    row("server", Kind::Server, "\"./servers/udp\"", "What to listen for: ./servers/udp, ./servers/tcp or ./servers/unixgram."),
+    row("servers", Kind::Servers, "undefined", "Several listeners, each an object with the keys above and socket, socket_mod; replaces them."),
+    row("socket", Kind::Text, "undefined", "Path of a unix socket, for ./servers/tcp (in place of the port) and ./servers/unixgram."),
+    row("socket_mod", Kind::FileMode, "undefined", "File mode of that socket, e.g. \"0770\"; without it, what the umask leaves."),
+    row("streamConnections", Kind::Number(number("whole number", 1, 65_535)), "1024", "Connections a stream listener holds open at most."),
+    row("streamLine", Kind::Number(number("number of bytes", 64, 65_535)), "65535", "Longest line a stream may send, in bytes."),
+    row("mgmt_port", port(0), "8126", "Port of the admin interface; the text \"0\" lets the kernel choose one."),
+    row("mgmt_address", Kind::Text, "\"127.0.0.1\"", "Address of the admin interface; anyone who reaches it can delete values."),
+    row("mgmt_connections", Kind::Number(number("whole number", 1, 1024)), "32", "Connections the admin interface holds open at most."),
+    row("healthStatus", Kind::Choice(&["up", "down"]), "\"up\"", "First answer of the admin interface to `health`."),
 
-    row("flushInterval", milliseconds(10, DAY_MS, true), "10000", "Milliseconds between flushes."),
-    row("percentThreshold", Kind::Percentiles, "[90]", "Percentiles of timers, one or a list; a negative one counts from above."),
+    row("flushInterval", milliseconds(10, DAY_MS, true), "10000", "Milliseconds between flushes.").reloaded(),
+    row("flushAlign", Kind::Exact, "false", "Flush on multiples of the interval by the wall clock, not by the start.").reloaded(),
+    row("percentThreshold", Kind::Percentiles, "[90]", "Percentiles of timers, one or a list; a negative one counts from above.").reloaded(),
     row("calculatedTimerMetrics", Kind::TimerFields, "undefined", "Timer fields to send, e.g. [\"count\", \"upper_percent\"]; without it, all.").reloaded(),
     row("histogram", Kind::Histogram, "undefined", "Histogram rules, each { metric: \"part of a name\", bins: [10, 100, \"inf\"] }; the first match counts.").reloaded(),
     row("deleteIdleStats", Kind::Flag, "false", "Default of the four below.").reloaded(),
@@ -178,27 +187,31 @@ pub const SETTINGS: &[Setting] = &[
     row("gaugesMaxTTL", Kind::Ttl, "1", "Flushes a gauge lives when gauges are deleted.").reloaded(),
     row("prefixStats", Kind::Spelled, "\"statsd\"", "Namespace of the server's own metrics.").reloaded(),
     row("keyNameSanitize", Kind::Flag, "true", "Clean names: blanks to _, / to -, everything but a-z A-Z 0-9 _ - . ; = removed.").reloaded(),
-    row("keyFlush.interval", milliseconds(0, DAY_MS, true), "0", "Milliseconds between reports of the busiest names; 0 is never.").later(),
-    row("keyFlush.percent", Kind::Number(Range { falsy_is_default: true, rounded: true, ..number("percentage", 0, 100) }), "100", "How many of the names to report.").later(),
-    row("keyFlush.log", Kind::Text, "undefined", "File to append the reports to; without it, standard output.").later(),
+    row("keyFlush.interval", milliseconds(0, DAY_MS, true), "0", "Milliseconds between reports of the busiest names; 0 is never.").reloaded(),
+    row("keyFlush.percent", Kind::Number(Range { falsy_is_default: true, rounded: true, ..number("percentage", 0, 100) }), "100", "How many of the names to report.").reloaded(),
+    row("keyFlush.log", Kind::Text, "undefined", "File to append the reports to; without it, standard output.").reloaded(),
 
-    row("backends", Kind::Backends, "[\"./backends/graphite\"]", "Where to send: ./backends/graphite and ./backends/console."),
-    row("flush_counts", Kind::Flag, "true", "Graphite: send the count of a counter beside its rate."),
-    row("graphiteHost", Kind::Text, "undefined", "Graphite: host of carbon; without it nothing is sent."),
-    row("graphitePort", port(1), "2003", "Graphite: port of carbon for the text protocol."),
-    row("graphitePicklePort", port(1), "2004", "Graphite: port of carbon for the pickle protocol.").later(),
-    row("graphiteProtocol", Kind::Choice(&["text"]), "\"text\"", "Graphite: protocol of carbon."),
-    row("graphite.legacyNamespace", Kind::Namespace, "true", "Graphite: true for stats.NAME and stats_counts.NAME, false for the prefixes below."),
-    row("graphite.globalPrefix", Kind::Part, "\"stats\"", "Graphite: first part of every name."),
-    row("graphite.prefixCounter", Kind::Part, "\"counters\"", "Graphite: second part of the names of counters."),
-    row("graphite.prefixTimer", Kind::Part, "\"timers\"", "Graphite: second part of the names of timers."),
-    row("graphite.prefixGauge", Kind::Part, "\"gauges\"", "Graphite: second part of the names of gauges."),
-    row("graphite.prefixSet", Kind::Part, "\"sets\"", "Graphite: second part of the names of sets."),
-    row("graphite.globalSuffix", Kind::Spelled, "undefined", "Graphite: last part of every name."),
-    row("console.prettyprint", Kind::Flag, "false", "Console: colours, and nested objects in full.").later(),
+    row("backends", Kind::Backends, "[\"./backends/graphite\"]", "Where to send: ./backends/graphite, ./backends/console and ./backends/repeater.").reloaded(),
+    row("outboxFlushes", Kind::Number(number("whole number", 1, 100_000)), "360", "Flushes that wait for a backend that is away; above, the oldest is dropped.").reloaded(),
+    row("outboxBytes", Kind::Number(number("number of bytes", 1 << 20, 1 << 40)), "268435456", "Memory that they may take together, for each backend.").reloaded(),
+    row("flush_counts", Kind::Flag, "true", "Graphite: send the count of a counter beside its rate.").reloaded(),
+    row("graphiteHost", Kind::Text, "undefined", "Graphite: host of carbon; without it nothing is sent.").reloaded(),
+    row("graphitePort", port(1), "2003", "Graphite: port of carbon for the text protocol.").reloaded(),
+    row("graphitePicklePort", port(1), "2004", "Graphite: port of carbon for the pickle protocol.").reloaded(),
+    row("graphiteProtocol", Kind::Choice(&["text", "pickle"]), "\"text\"", "Graphite: protocol of carbon, text or pickle.").reloaded(),
+    row("graphite.persistent", Kind::Exact, "false", "Graphite: keep one connection open in place of a new one for each flush.").reloaded(),
+    row("graphite.legacyNamespace", Kind::Namespace, "true", "Graphite: true for stats.NAME and stats_counts.NAME, false for the prefixes below.").reloaded(),
+    row("graphite.globalPrefix", Kind::Part, "\"stats\"", "Graphite: first part of every name.").reloaded(),
+    row("graphite.prefixCounter", Kind::Part, "\"counters\"", "Graphite: second part of the names of counters.").reloaded(),
+    row("graphite.prefixTimer", Kind::Part, "\"timers\"", "Graphite: second part of the names of timers.").reloaded(),
+    row("graphite.prefixGauge", Kind::Part, "\"gauges\"", "Graphite: second part of the names of gauges.").reloaded(),
+    row("graphite.prefixSet", Kind::Part, "\"sets\"", "Graphite: second part of the names of sets.").reloaded(),
+    row("graphite.globalSuffix", Kind::Spelled, "undefined", "Graphite: last part of every name.").reloaded(),
+    row("console.prettyprint", Kind::Flag, "false", "Console: colours, and nested objects in full.").reloaded(),
+    row("console.format", Kind::Choice(&["node", "json"]), "\"node\"", "Console: node for StatsD's own layout, json for one object a line.").reloaded(),
     row("librato", Kind::Any, "undefined", "Settings of the Librato backend.").later(),
-    row("repeater", Kind::List, "[]", "Where the repeater sends every packet, each { host, port }.").later(),
-    row("repeaterProtocol", Kind::Text, "\"udp4\"", "How the repeater sends: udp4, udp6 or tcp.").later(),
+    row("repeater", Kind::Targets, "[]", "Where the repeater sends every packet, each { host, port }."),
+    row("repeaterProtocol", Kind::Text, "\"udp4\"", "How the repeater sends: udp4, udp6 or tcp."),
 
     row("threads", Kind::Number(number("whole number", 1, 1024)), "undefined", "Workers for each listener; without it, one for each core."),
     row("pinThreads", Kind::Exact, "true", "Pin each worker to a core; more workers than cores share them."),
@@ -209,15 +222,27 @@ pub const SETTINGS: &[Setting] = &[
     row("maxDatagram", Kind::Number(number("number of bytes", 512, 65_535)), "65535", "Longest datagram taken whole."),
     row("stopDeadline", milliseconds(1, 3_600_000, false), "5000", "Milliseconds that stopping may take."),
 
-    row("debug", Kind::Flag, "false", "Log more."),
-    row("dumpMessages", Kind::Flag, "false", "Log every line received.").later(),
-    row("log.backend", Kind::Choice(&["stdout", "syslog"]), "\"stdout\"", "Where the log goes.").reloaded().later(),
-    row("log.application", Kind::Text, "\"statsd\"", "Name of the program in syslog.").reloaded().later(),
-    row("log.level", Kind::Text, "\"LOG_INFO\"", "Level of untyped lines in syslog.").reloaded().later(),
-    row("title", Kind::Any, "undefined", "Title of the process; false leaves it.").reloaded().later(),
-    row("automaticConfigReload", Kind::Flag, "true", "Take over changes of the file while running.").reloaded().later(),
-    row("healthStatus", Kind::Text, "\"up\"", "First answer of the admin interface to `health`.").never(),
+    row("debug", Kind::Flag, "false", "Log more.").reloaded(),
+    row("dumpMessages", Kind::Flag, "false", "Log every line received.").reloaded(),
+    row("log.backend", Kind::Choice(&["stdout", "syslog"]), "\"stdout\"", "Where the log goes: stdout or syslog.").reloaded(),
+    row("log.application", Kind::Text, "\"statsd\"", "Name of the program in syslog.").reloaded(),
+    row("log.level", Kind::Choice(LOG_LEVELS), "\"LOG_INFO\"", "Level in syslog of the lines of keyFlush and dumpMessages.").reloaded(),
+    row("log.socket", Kind::Text, "\"/dev/log\"", "Path of the syslog socket.").reloaded(),
+    row("title", Kind::Title, "undefined", "Title of the process; undefined and false leave it.").reloaded(),
+    row("automaticConfigReload", Kind::Flag, "true", "Take over changes of the file while running.").reloaded(),
     row("debugInterval", Kind::Any, "undefined", "Removed from StatsD in 0.6.").never(),
+];
+
+/// The severities of syslog from 0 on, by the names `log.level` has for them.
+pub(super) const LOG_LEVELS: &[&str] = &[
+    "LOG_EMERG",
+    "LOG_ALERT",
+    "LOG_CRIT",
+    "LOG_ERR",
+    "LOG_WARNING",
+    "LOG_NOTICE",
+    "LOG_INFO",
+    "LOG_DEBUG",
 ];
 
 /// The row of a dotted name.
@@ -297,7 +322,7 @@ mod tests {
     fn help_is_a_sentence() {
         for setting in SETTINGS {
             assert!(
-                setting.help.ends_with('.') && setting.help.len() < 120,
+                setting.help.ends_with('.') && setting.help.len() < 124,
                 "{}: {}",
                 setting.name,
                 setting.help

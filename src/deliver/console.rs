@@ -4,9 +4,24 @@ use crate::metric::snapshot::Snapshot;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
-/// Options of the console backend; the layout ones come with the reference's own output shape.
+/// Options of the console backend.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Options {}
+pub struct Options {
+    /// How a flush looks (`console.format`, `console.prettyprint`).
+    pub layout: Layout,
+}
+
+/// How a flush looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Layout {
+    /// As Node.js prints an object: the reference's own shape.
+    #[default]
+    Node,
+    /// The same in colours, with nested objects in full.
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
 
 /// Appends a flush: a heading, then one line a metric, kinds in the reference's order.
 pub fn encode(snapshot: &Snapshot, out: &mut Vec<u8>) {

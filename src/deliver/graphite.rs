@@ -23,13 +23,27 @@ pub enum Namespace {
     Hybrid,
 }
 
+/// How values travel to carbon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// A line for each value.
+    #[default]
+    Text,
+    /// A pickled list for each flush.
+    Pickle,
+}
+
 /// Everything that shapes names, values and the way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// Where carbon listens; `None` computes nothing and sends nothing, as the reference (`graphiteHost`).
     pub host: Option<String>,
-    /// Its plaintext port (`graphitePort`).
+    /// Its port for that protocol (`graphitePort`, `graphitePicklePort`).
     pub port: u16,
+    /// How values travel (`graphiteProtocol`).
+    pub protocol: Protocol,
+    /// Keep one connection for all flushes (`graphite.persistent`).
+    pub persistent: bool,
     /// How names are built (`graphite.legacyNamespace`).
     pub namespace: Namespace,
     /// `graphite.globalPrefix`.
@@ -57,6 +71,8 @@ impl Default for Options {
         Self {
             host: None,
             port: 2003,
+            protocol: Protocol::Text,
+            persistent: false,
             namespace: Namespace::Legacy,
             global_prefix: "stats".into(),
             prefix_counter: "counters".into(),

@@ -7,6 +7,7 @@ pub mod console;
 pub mod graphite;
 pub mod number;
 pub mod outbox;
+pub mod repeater;
 pub mod sink;
 pub mod status;
 
@@ -29,8 +30,10 @@ use std::time::Instant;
 pub enum Backend {
     /// Readable text on standard output.
     Console(console::Options),
-    /// Plaintext lines over TCP to carbon.
+    /// Plaintext lines or pickled lists over TCP to carbon.
     Graphite(graphite::Options),
+    /// Every packet as it came, to other servers.
+    Repeater(repeater::Options),
 }
 
 impl Backend {
@@ -39,6 +42,7 @@ impl Backend {
         match self {
             Self::Console(_) => "console",
             Self::Graphite(_) => "graphite",
+            Self::Repeater(_) => "repeater",
         }
     }
 }
@@ -165,6 +169,8 @@ fn run(
                 },
             );
         }
+        // It is fed with packets, not with snapshots.
+        Backend::Repeater(_) => snapshots.iter().for_each(drop),
         Backend::Graphite(options) => {
             let mut graphite = Graphite::new(options, clock.clone());
             graphite.tell(status);

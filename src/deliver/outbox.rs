@@ -9,6 +9,24 @@ use std::sync::Arc;
 /// Flushes that may wait for a backend: at the default interval, almost three minutes.
 pub const FLUSHES_MAX: usize = 16;
 
+/// What may wait for one backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Flushes (`outboxFlushes`).
+    pub flushes: usize,
+    /// Bytes of memory that they take together (`outboxBytes`).
+    pub bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            flushes: 360,
+            bytes: 256 << 20,
+        }
+    }
+}
+
 /// The flusher's end.
 #[derive(Debug)]
 pub struct Outbox {

@@ -19,6 +19,7 @@ use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
 use merge::State;
 use statistics::Statistics;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -50,11 +51,26 @@ pub struct HistogramRule {
     pub bins: Vec<Bin>,
 }
 
+/// Reports of the busiest names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFlush {
+    /// Time between two of them (`keyFlush.interval`).
+    pub every: Duration,
+    /// Share of the names that is reported, the busiest first, in percent (`keyFlush.percent`).
+    pub percent: u8,
+    /// File to append to; standard output without one (`keyFlush.log`).
+    pub file: Option<PathBuf>,
+}
+
 /// Everything the flusher does differently from one installation to another.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
     /// Time between flushes (`flushInterval`).
     pub interval: Duration,
+    /// Flush on multiples of the interval by the wall clock, not by the start (`flushAlign`).
+    pub align: bool,
+    /// Report the busiest names, if at all (`keyFlush`).
+    pub key_flush: Option<KeyFlush>,
     /// Percentiles in the order written (`percentThreshold`).
     pub thresholds: Vec<Threshold>,
     /// Histogram rules in the order written (`histogram`).
@@ -81,6 +97,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             interval: Duration::from_secs(10),
+            align: false,
+            key_flush: None,
             thresholds: vec![Threshold {
                 percent: 90.0,
                 label: "90".into(),

@@ -5,6 +5,7 @@ use super::sys::time::{LocalTime, local_time};
 use log::{Level, LevelFilter};
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,6 +15,38 @@ const MONTHS: [&str; 12] = [
 
 /// Time between two lines of one site, in milliseconds.
 const QUIET_MS: u64 = 60_000;
+
+/// Where the log goes, and how much of it there is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Options {
+    /// Log more (`debug`).
+    pub debug: bool,
+    /// Log every line received (`dumpMessages`).
+    pub dump: bool,
+    /// Send the log to syslog, not to standard output (`log.backend`).
+    pub syslog: Option<Syslog>,
+}
+
+/// How to reach syslog.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Syslog {
+    /// Its socket (`log.socket`).
+    pub socket: PathBuf,
+    /// What the program is called there (`log.application`).
+    pub application: String,
+    /// Severity of lines that have no level of their own, 0 to 7 (`log.level`).
+    pub level: u8,
+}
+
+impl Default for Syslog {
+    fn default() -> Self {
+        Self {
+            socket: "/dev/log".into(),
+            application: "statsd".into(),
+            level: 6,
+        }
+    }
+}
 
 /// Sends the log to standard output, each line flushed, and never waits for it; `RUST_LOG` overrules `debug`.
 ///

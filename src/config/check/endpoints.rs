@@ -1,9 +1,10 @@
 //! The settings that name what to listen on and where to send.
 
-use super::super::coerce::{shown, truthy};
+use super::super::coerce::{self, shown, truthy};
 use super::super::javascript::{Node, Value};
 use super::super::settings::{self, Setting};
 use super::{Backend, Checker, Listener, Server, Values};
+use crate::deliver::repeater::Target;
 
 /// Keys an entry of `servers` may have; they mean what they mean at the top.
 const LISTENER_KEYS: [&str; 6] = [
@@ -15,6 +16,9 @@ const LISTENER_KEYS: [&str; 6] = [
     "socket_mod",
 ];
 
+/// The servers there are, for errors.
+const SERVERS: &str = "\"./servers/udp\", \"./servers/tcp\" or \"./servers/unixgram\"";
+
 impl Checker<'_> {
     pub(super) fn server(&mut self, path: &str, setting: &Setting, node: &Node) -> Option<Server> {
         match &node.value {
@@ -22,19 +26,10 @@ impl Checker<'_> {
             Value::String(text) => match module(text, "servers") {
                 "udp" => Some(Server::Udp),
                 "tcp" => Some(Server::Tcp),
-                _ => self.unexpected(
-                    path,
-                    setting,
-                    "\"./servers/udp\" or \"./servers/tcp\"",
-                    node,
-                ),
+                "unixgram" => Some(Server::Unixgram),
+                _ => self.unexpected(path, setting, SERVERS, node),
             },
-            _ => self.unexpected(
-                path,
-                setting,
-                "\"./servers/udp\" or \"./servers/tcp\"",
-                node,
-            ),
+            _ => self.unexpected(path, setting, SERVERS, node),
         }
     }
 
@@ -85,7 +80,7 @@ impl Checker<'_> {
     }
 
     pub(super) fn backends(&mut self, path: &str, node: &Node) -> Option<Vec<Backend>> {
-        const HINT: &str = "known are \"./backends/graphite\" and \"./backends/console\"; \
+        const HINT: &str = "known are \"./backends/graphite\", \"./backends/console\" and \"./backends/repeater\"; \
                             modules for Node.js cannot be loaded";
         let nodes = match &node.value {
             Value::List(nodes) => nodes,
@@ -112,7 +107,8 @@ impl Checker<'_> {
             match name {
                 "console" => backends.push(Backend::Console),
                 "graphite" => backends.push(Backend::Graphite),
-                "repeater" | "librato" | "statsd-librato-backend" => {
+                "repeater" => backends.push(Backend::Repeater),
+                "librato" | "statsd-librato-backend" => {
                     let message =
                         format!("the backend {name} is not in this version, it is left out");
                     self.warn(node.place, &path, message, "");
@@ -127,6 +123,80 @@ impl Checker<'_> {
             }
         }
         Some(backends)
+    }
+}
+
+impl Checker<'_> {
+    /// The list of `repeater`; one that is wrong is a problem of its own.
+    pub(super) fn targets(
+        &mut self,
+        path: &str,
+        setting: &Setting,
+        node: &Node,
+    ) -> Option<Vec<Target>> {
+        const HINT: &str = "write { host: \"other.example.org\", port: 8125 }";
+        let nodes = match &node.value {
+            Value::List(nodes) => nodes,
+            value if !truthy(value) => return None,
+            _ => return self.unexpected(path, setting, "a list of { host, port }", node),
+        };
+        let mut targets = Vec::with_capacity(nodes.len());
+        for (at, node) in nodes.iter().enumerate() {
+            let path = format!("{path}[{at}]");
+            let Value::Map(entries) = &node.value else {
+                let message = format!("expected a target, found {}", shown(&node.value));
+                self.problem(node.place, &path, message, HINT);
+                continue;
+            };
+            for entry in entries
+                .iter()
+                .filter(|entry| !["host", "port"].contains(&entry.key.as_str()))
+            {
+                let path = format!("{path}.{}", entry.key);
+                self.unknown(&path, entry, ["host", "port"].into_iter());
+            }
+            let part = |key: &str| entries.iter().find(|entry| entry.key == key);
+            let host = match part("host").map(|entry| &entry.node.value) {
+                Some(Value::String(host)) if !host.is_empty() => Some(host.clone()),
+                other => {
+                    let found = other.map_or_else(|| "none".into(), shown);
+                    let message = format!("expected a name or an address, found {found}");
+                    self.problem(node.place, &format!("{path}.host"), message, HINT);
+                    None
+                }
+            };
+            let written = part("port").map(|entry| &entry.node.value);
+            let port = match written.map(coerce::number) {
+                Some(port) if port.fract() == 0.0 && (1.0..=65_535.0).contains(&port) => {
+                    Some(port as u16)
+                }
+                _ => {
+                    let found = written.map_or_else(|| "none".into(), shown);
+                    let message = format!("expected a port from 1 to 65535, found {found}");
+                    self.problem(node.place, &format!("{path}.port"), message, HINT);
+                    None
+                }
+            };
+            if let (Some(host), Some(port)) = (host, port) {
+                targets.push(Target { host, port });
+            }
+        }
+        Some(targets)
+    }
+
+    /// A number as it is, a text as octal digits: what chmod(2) gets from Node.js.
+    pub(super) fn file_mode(&mut self, path: &str, setting: &Setting, node: &Node) -> Option<u64> {
+        const EXPECTED: &str = "a file mode, e.g. \"0770\" or 0o770";
+        let mode = match &node.value {
+            value if !truthy(value) => return None,
+            Value::Number(mode) if mode.fract() == 0.0 && *mode >= 0.0 => Some(*mode as u64),
+            Value::String(digits) => u64::from_str_radix(digits, 8).ok(),
+            _ => None,
+        };
+        match mode.filter(|mode| *mode <= 0o7777) {
+            None => self.unexpected(path, setting, EXPECTED, node),
+            mode => mode,
+        }
     }
 }
 

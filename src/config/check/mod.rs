@@ -8,8 +8,9 @@ use super::javascript::{Entry, Node, Value};
 use super::settings::{self, Effect, Kind, Range, SETTINGS, Setting};
 use super::{Finding, Place};
 use crate::deliver::graphite::Namespace;
+use crate::deliver::repeater::Target;
 use crate::flush::{HistogramRule, Threshold};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// A value that passed its check.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +23,7 @@ pub(super) enum Typed {
     Number(u64),
     Server(Server),
     Servers(Vec<Listener>),
+    Targets(Vec<Target>),
     Text(String),
     Thresholds(Vec<Threshold>),
 }
@@ -31,6 +33,7 @@ pub(super) enum Typed {
 pub(super) enum Backend {
     Console,
     Graphite,
+    Repeater,
 }
 
 /// A server module.
@@ -38,6 +41,7 @@ pub(super) enum Backend {
 pub(super) enum Server {
     Udp,
     Tcp,
+    Unixgram,
 }
 
 /// One entry of `servers`, and where it stands.
@@ -50,6 +54,33 @@ pub(super) struct Listener {
 
 /// What was written and valid, by dotted name; what is not in it has its default.
 pub(super) type Values = HashMap<&'static str, (Typed, Place)>;
+
+/// Values of the keys that a running server cannot take over, as text to compare by.
+pub(super) fn fixed(values: &Values) -> BTreeMap<&'static str, String> {
+    let fixed = SETTINGS.iter().filter(|setting| !setting.reload);
+    fixed
+        .filter_map(|setting| Some((setting.name, values.get(setting.name)?)))
+        .map(|(name, (value, _))| (name, value.text()))
+        .collect()
+}
+
+impl Typed {
+    /// The value without the places it was written at.
+    fn text(&self) -> String {
+        match self {
+            Self::Servers(listeners) => {
+                let of = |listener: &Listener| {
+                    let values = listener.values.iter();
+                    values
+                        .map(|(name, (value, _))| (*name, value.text()))
+                        .collect::<BTreeMap<_, _>>()
+                };
+                format!("{:?}", listeners.iter().map(of).collect::<Vec<_>>())
+            }
+            value => format!("{value:?}"),
+        }
+    }
+}
 
 /// Collects what is wrong while values are looked at.
 #[derive(Debug)]
@@ -165,13 +196,9 @@ impl Checker<'_> {
                 Value::Bool(flag) => Some(Typed::Flag(*flag)),
                 _ => self.unexpected(path, setting, "true or false", node),
             },
+            Kind::FileMode => self.file_mode(path, setting, node).map(Typed::Number),
             Kind::Flag => Some(Typed::Flag(self.flag(path, node))),
             Kind::Histogram => self.histogram(path, setting, node).map(Typed::Histogram),
-            Kind::List => match value {
-                Value::List(_) => None,
-                _ if !truthy(value) => None,
-                _ => self.unexpected(path, setting, "a list", node),
-            },
             Kind::Namespace => Some(Typed::Namespace(self.namespace(path, node))),
             Kind::Number(range) => self.number(path, setting, range, node).map(Typed::Number),
             Kind::Part => match value {
@@ -199,6 +226,8 @@ impl Checker<'_> {
                 _ if !truthy(value) => None,
                 _ => self.unexpected(path, setting, "a text in quotes", node),
             },
+            Kind::Targets => self.targets(path, setting, node).map(Typed::Targets),
+            Kind::Title => truthy(value).then(|| Typed::Text(coerce::string(value))),
             Kind::TimerFields => self.timer_fields(path, node).map(Typed::Fields),
             Kind::Ttl => Some(Typed::Number(self.ttl(path, node))),
         }
@@ -257,17 +286,6 @@ impl Checker<'_> {
             value if !truthy(value) => None,
             Value::String(text) if choices.contains(&text.as_str()) => {
                 Some(Typed::Text(text.clone()))
-            }
-            Value::String(text) if setting.name == "graphiteProtocol" && text == "pickle" => {
-                let hint = "write \"text\" and let graphitePort name carbon's plaintext port, \
-                            by default 2003";
-                self.problem(
-                    node.place,
-                    path,
-                    "the pickle protocol is not in this version",
-                    hint,
-                );
-                None
             }
             _ => {
                 let quoted: Vec<_> = choices.iter().map(|choice| format!("{choice:?}")).collect();

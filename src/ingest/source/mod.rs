@@ -1,9 +1,22 @@
 //! Where batches come from. A source fills a batch; it never looks into a datagram.
 
+pub mod stream;
 pub mod udp;
+pub mod unixgram;
 
 use super::packet::Batch;
 use std::io;
+
+/// One listener of the configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Listen {
+    /// `./servers/udp`.
+    Udp(udp::Options),
+    /// `./servers/tcp`, over TCP or a unix socket.
+    Stream(stream::Options),
+    /// `./servers/unixgram`.
+    Unixgram(unixgram::Options),
+}
 
 /// One end of the network, owned by one worker.
 pub trait Source {
