@@ -1,9 +1,13 @@
 //! Configuration files and the command line, as a user meets them.
 
+use statsd_fast::admin;
 use statsd_fast::config::{self, Config, Error, Loaded};
-use statsd_fast::deliver::{Backend, console, graphite};
+use statsd_fast::deliver::{Backend, console, graphite, outbox, repeater};
 use statsd_fast::flush::{self, Bin, HistogramRule, Threshold};
-use statsd_fast::ingest::{self, source::udp};
+use statsd_fast::ingest;
+use statsd_fast::ingest::source::stream::At;
+use statsd_fast::ingest::source::{Listen, stream, udp, unixgram};
+use statsd_fast::runtime::log;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -43,6 +47,14 @@ fn graphite_of(text: &str) -> graphite::Options {
     }
 }
 
+/// The options of the first listener, which has to be UDP.
+fn udp_of(loaded: &Loaded) -> udp::Options {
+    match &loaded.config.listeners[0] {
+        Listen::Udp(options) => options.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
 fn threshold(percent: f64, label: &str) -> Threshold {
     Threshold {
         percent,
@@ -59,10 +71,14 @@ fn bin(below: Option<f64>, label: &str) -> Bin {
 
 #[test]
 fn every_setting_reaches_its_wing() {
-    let Loaded { config, warnings } = load("plain.json").expect("plain.json");
+    let Loaded {
+        config, warnings, ..
+    } = load("plain.json").expect("plain.json");
     let graphite = graphite::Options {
         host: Some("carbon.example.org".into()),
-        port: 2013,
+        port: 2014,
+        protocol: graphite::Protocol::Pickle,
+        persistent: true,
         namespace: graphite::Namespace::Prefixed,
         global_prefix: "gp".into(),
         prefix_counter: String::new(),
@@ -77,13 +93,13 @@ fn every_setting_reaches_its_wing() {
     let want = Config {
         threads: Some(2),
         pin: false,
-        udp: vec![udp::Options {
+        listeners: vec![Listen::Udp(udp::Options {
             address: Some("127.0.0.1".into()),
             port: 9125,
             ipv6: false,
             receive_buffer: 1_048_576,
             max_datagram: 1472,
-        }],
+        })],
         ingest: ingest::Options {
             dialect: ingest::Dialect::Statsd,
             sanitize_names: false,
@@ -91,6 +107,12 @@ fn every_setting_reaches_its_wing() {
         },
         flush: flush::Options {
             interval: Duration::from_millis(500),
+            align: true,
+            key_flush: Some(flush::KeyFlush {
+                every: Duration::from_secs(60),
+                percent: 10,
+                file: Some("/var/log/busiest".into()),
+            }),
             thresholds: vec![
                 threshold(90.0, "90"),
                 threshold(99.9, "99_9"),
@@ -123,13 +145,127 @@ fn every_setting_reaches_its_wing() {
         },
         backends: vec![
             Backend::Graphite(graphite),
-            Backend::Console(console::Options::default()),
+            Backend::Console(console::Options {
+                layout: console::Layout::Json,
+            }),
+            Backend::Repeater(repeater::Options {
+                targets: vec![repeater::Target {
+                    host: "127.0.0.1".into(),
+                    port: 9126,
+                }],
+                protocol: repeater::Protocol::Tcp,
+            }),
         ],
+        outbox: outbox::Limits {
+            flushes: 7,
+            bytes: 2_097_152,
+        },
+        admin: admin::Options {
+            address: "::1".into(),
+            port: 9127,
+            connections: 3,
+            healthy: false,
+        },
         stop_deadline: Duration::from_millis(250),
-        debug: true,
+        log: log::Options {
+            debug: true,
+            dump: true,
+            syslog: Some(log::Syslog {
+                socket: "/run/log".into(),
+                application: "metrics".into(),
+                level: 5,
+            }),
+        },
+        title: Some("statsd one".into()),
+        watch: false,
     };
     assert_eq!(config, want);
     assert_eq!(warnings, []);
+}
+
+#[test]
+fn listeners_of_every_kind() {
+    let loaded = parse(
+        "{maxDatagram: 1500, streamLine: 100, streamConnections: 5, backends: [], servers: [
+            {server: './servers/tcp', address: '::1', port: 1},
+            {server: './servers/tcp', socket: '/run/s', socket_mod: '0770'},
+            {server: './servers/unixgram', socket: '/run/d', socket_mod: 0o600},
+            {server: 'tcp'}]}",
+    );
+    let stream = |at| {
+        Listen::Stream(stream::Options {
+            at,
+            max_line: 100,
+            max_connections: 5,
+        })
+    };
+    let expected = [
+        stream(At::Tcp {
+            address: Some("::1".into()),
+            port: 1,
+        }),
+        stream(At::Unix {
+            path: "/run/s".into(),
+            mode: Some(0o770),
+        }),
+        Listen::Unixgram(unixgram::Options {
+            path: "/run/d".into(),
+            mode: Some(0o600),
+            receive_buffer: 16 << 20,
+            max_datagram: 1500,
+        }),
+        stream(At::Tcp {
+            address: None,
+            port: 8125,
+        }),
+    ];
+    assert_eq!(loaded.config.listeners, expected);
+    for (text, problem) in [
+        (
+            "{server: 'unixgram'}",
+            "cfg:1:10: socket: is missing: ./servers/unixgram listens on a unix socket",
+        ),
+        (
+            "{server: 'tcp', socket: '/s', socket_mod: 'rwx'}",
+            "cfg:1:43: socket_mod: expected a file mode, e.g. \"0770\" or 0o770, found \"rwx\"",
+        ),
+        (
+            "{servers: [{server: 'tcp', socket: '/s'}, {server: 'unixgram', socket: '/s'}]}",
+            "cfg:1:43: servers[1]: the socket /s is taken by an earlier listener",
+        ),
+    ] {
+        assert_eq!(problems(text), [problem], "{text}");
+    }
+}
+
+#[test]
+fn targets_of_the_repeater_are_checked_one_by_one() {
+    let text =
+        "{repeater: [{host: 'a', port: '8125'}, {host: 5, port: 0}, 'b', {host: 'c', prot: 1}]}";
+    assert_eq!(
+        problems(text),
+        [
+            "cfg:1:40: repeater[1].host: expected a name or an address, found 5",
+            "cfg:1:40: repeater[1].port: expected a port from 1 to 65535, found 0",
+            "cfg:1:60: repeater[2]: expected a target, found \"b\"",
+            "cfg:1:65: repeater[3].port: expected a port from 1 to 65535, found none",
+        ]
+    );
+}
+
+#[test]
+fn what_cannot_change_while_running_is_told_by_key() {
+    let running = parse("{port: 1, servers: [{port: '0'}], debug: true, backends: []}");
+    let refused = |text: &str| parse(text).refused(&running);
+    assert_eq!(
+        refused("{ port: 1, backends: [],  servers: [ { port: '0' } ] }"),
+        [""; 0]
+    );
+    assert_eq!(
+        refused("{port: 2, servers: [{port: 0}], threads: 2, backends: ['console']}"),
+        ["port", "servers", "threads"]
+    );
+    assert_eq!(refused("{backends: []}"), ["port", "servers"]);
 }
 
 #[test]
@@ -142,28 +278,25 @@ fn several_listeners_replace_the_one() {
         ..udp::Options::default()
     };
     assert_eq!(
-        loaded.config.udp,
+        loaded.config.listeners,
         [
-            listener(Some("127.0.0.1"), 0x2000, false),
-            listener(None, 8192, true)
+            Listen::Udp(listener(Some("127.0.0.1"), 0x2000, false)),
+            Listen::Udp(listener(None, 8192, true)),
         ]
     );
     assert_eq!(loaded.config.flush.interval, Duration::from_secs(1));
     assert_eq!(
         warnings(&loaded),
         [
-            "tests/config/listeners.json5:6:15: servers[2].server: TCP is not in this version, this listener is left out"
+            "tests/config/listeners.json5:5:73: servers[1].socket: is not used by ./servers/udp (for a unix socket \
+         write server: \"./servers/tcp\" or \"./servers/unixgram\")"
         ]
     );
-    let top_level_is_ignored = parse("{port: 1, servers: [{}], backends: []}").config.udp;
-    assert_eq!(top_level_is_ignored, [udp::Options::default()]);
-    let per_server_sizes = parse("{maxDatagram: 1500, servers: [{port: '0'}], backends: []}")
-        .config
-        .udp;
-    assert_eq!(
-        (per_server_sizes[0].port, per_server_sizes[0].max_datagram),
-        (0, 1500)
-    );
+    let top_level_is_ignored = parse("{port: 1, servers: [{}], backends: []}");
+    assert_eq!(udp_of(&top_level_is_ignored), udp::Options::default());
+    let per_server_sizes = parse("{maxDatagram: 1500, servers: [{port: '0'}], backends: []}");
+    let udp = udp_of(&per_server_sizes);
+    assert_eq!((udp.port, udp.max_datagram), (0, 1500));
 }
 
 #[test]
@@ -174,20 +307,25 @@ fn files_of_statsd_load_unchanged() {
             host: Some("graphite.example.com".into()),
             ..graphite::Options::default()
         };
-        assert_eq!(loaded.config.backends, [Backend::Graphite(graphite)]);
+        let repeater = Backend::Repeater(repeater::Options {
+            targets: vec![repeater::Target {
+                host: "10.8.3.214".into(),
+                port: 8125,
+            }],
+            protocol: repeater::Protocol::Udp4,
+        });
+        assert_eq!(
+            loaded.config.backends,
+            [Backend::Graphite(graphite), repeater]
+        );
         assert_eq!(loaded.config.flush.thresholds, [threshold(95.0, "95")]);
         let file = file(name);
         assert_eq!(
             warnings(&loaded),
             [
-                format!("{file}:13:3: mgmt_port: has no effect yet"),
-                format!(
-                    "{file}:15:15: backends[1]: the backend repeater is not in this version, it is left out"
-                ),
                 format!(
                     "{file}:16:15: backends[2]: the backend statsd-librato-backend is not in this version, it is left out"
                 ),
-                format!("{file}:17:3: repeater: has no effect yet"),
                 format!("{file}:19:3: librato: has no effect yet"),
             ]
         );
@@ -246,7 +384,7 @@ fn broken_files_name_the_place_and_the_way_out() {
         ),
         (
             "deaf.js",
-            "tests/config/deaf.js:1:11: server: nothing would listen\n  \
+            "tests/config/deaf.js:1:37: servers: nothing would listen\n  \
              hint: add a listener with server: \"./servers/udp\"",
         ),
         (
@@ -393,7 +531,7 @@ fn numbers_take_what_javascript_takes() {
             )]
         );
     }
-    let port = |value: &str| parse(&format!("{{port: {value}}}")).config.udp[0].port;
+    let port = |value: &str| udp_of(&parse(&format!("{{port: {value}}}"))).port;
     for (value, want) in [
         ("'9125'", 9125),
         ("0", 8125),
@@ -598,17 +736,13 @@ fn listeners_that_cannot_work_are_errors() {
         ["cfg:1:11: servers: nothing would listen"]
     );
     assert_eq!(
-        problems("{servers: [{server: 'tcp'}]}"),
-        ["cfg:1:11: servers: nothing would listen"]
-    );
-    assert_eq!(
         problems("{servers: [{}, {port: 8125}, {address_ipv6: true, port: 8126}]}"),
         ["cfg:1:16: servers[1]: port 8125 of the same address is taken by an earlier listener"]
     );
     assert_eq!(
         problems("{server: './servers/unix'}"),
         [
-            "cfg:1:10: server: expected \"./servers/udp\" or \"./servers/tcp\", found \"./servers/unix\""
+            "cfg:1:10: server: expected \"./servers/udp\", \"./servers/tcp\" or \"./servers/unixgram\", found \"./servers/unix\""
         ]
     );
     assert_eq!(
@@ -618,7 +752,7 @@ fn listeners_that_cannot_work_are_errors() {
     assert_eq!(
         parse("{servers: [{port: '0'}, {port: '0'}], backends: []}")
             .config
-            .udp
+            .listeners
             .len(),
         2
     );
@@ -646,7 +780,7 @@ fn keys_are_looked_up_as_they_are_nested() {
     let odd = parse(
         "{'graphite.prefixSet': 'x', influxdb: {}, port: 1, port: 2, dialect: 'auto', backends: ['console']}",
     );
-    assert_eq!(odd.config.udp[0].port, 2);
+    assert_eq!(udp_of(&odd).port, 2);
     assert_eq!(odd.config.ingest.dialect, ingest::Dialect::Statsd);
     assert_eq!(
         warnings(&odd),
@@ -695,7 +829,8 @@ fn check_config_says_ok_or_why_not() {
     );
     let listeners = file("listeners.json5");
     let out = format!(
-        "{listeners}: ok\nwarning: {listeners}:6:15: servers[2].server: TCP is not in this version, this listener is left out\n"
+        "{listeners}: ok\nwarning: {listeners}:5:73: servers[1].socket: is not used by ./servers/udp (for a unix \
+         socket write server: \"./servers/tcp\" or \"./servers/unixgram\")\n"
     );
     assert_eq!(
         run(&["--check-config", &listeners]),

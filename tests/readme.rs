@@ -90,18 +90,19 @@ fn the_table_of_settings_is_that_of_the_sources() {
     let rows: Vec<String> = SETTINGS
         .iter()
         .map(|setting| {
-            let effect = match setting.effect {
-                Effect::Now => "now",
+            let change = match setting.effect {
+                Effect::Now if setting.reload => "at a reload",
+                Effect::Now => "at a restart",
                 Effect::Later => "not yet: warns",
                 Effect::Never => "never: warns",
             };
             format!(
-                "| `{}` | `{}` | {} | {effect} |",
+                "| `{}` | `{}` | {} | {change} |",
                 setting.name, setting.default, setting.help
             )
         })
         .collect();
-    let found = table("| key | default | meaning | effect |");
+    let found = table("| key | default | meaning | a change counts |");
     assert!(found == rows, "it should be\n{}", rows.join("\n"));
 }
 

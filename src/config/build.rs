@@ -7,7 +7,7 @@ use crate::ingest::source::stream::At;
 use crate::ingest::source::{Listen, stream, udp, unixgram};
 use crate::runtime::log;
 use crate::{admin, flush, ingest};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Builds everything; what cannot work together is added to the checker's problems.
@@ -142,15 +142,19 @@ fn listeners(values: &Values, checker: &mut Checker<'_>) -> Vec<Listen> {
         else {
             continue;
         };
-        if let Some(where_) = taken(&listen)
+        if let Some(same) = taken(&listen)
             && listeners
                 .iter()
-                .any(|other| taken(other) == Some(where_.clone()))
+                .any(|other| taken(other).as_ref() == Some(&same))
         {
+            let what = match same {
+                (0, Some(path), _) => format!("the socket {path}"),
+                (.., port) => format!("port {port} of the same address"),
+            };
             checker.problem(
                 one.place,
                 &one.path,
-                format!("{where_} is taken by an earlier listener"),
+                format!("{what} is taken by an earlier listener"),
                 "give each listener a port or a path of its own",
             );
         }
@@ -167,21 +171,23 @@ fn listeners(values: &Values, checker: &mut Checker<'_>) -> Vec<Listen> {
     listeners
 }
 
-/// What no two listeners can have; `None` for a port that the kernel chooses.
-fn taken(listen: &Listen) -> Option<String> {
-    let port = |kind: &str, address: &Option<String>, port: u16| {
-        (port != 0).then(|| match address {
-            None => format!("{kind} port {port} of all addresses"),
-            Some(address) => format!("{kind} port {port} of {address}"),
-        })
+/// What no two listeners can have: protocol, address or path, port. `None` when the kernel chooses.
+fn taken(listen: &Listen) -> Option<(u8, Option<String>, u16)> {
+    let path = |path: &Path| Some((0, Some(path.to_string_lossy().into_owned()), 0));
+    let port = |protocol, address: &Option<String>, port| {
+        (port != 0).then(|| (protocol, address.clone(), port))
     };
     match listen {
-        Listen::Udp(options) => port("udp", &options.address, options.port),
-        Listen::Stream(options) => match &options.at {
-            At::Tcp { address, port: at } => port("tcp", address, *at),
-            At::Unix { path, .. } => Some(format!("the socket {}", path.display())),
-        },
-        Listen::Unixgram(options) => Some(format!("the socket {}", options.path.display())),
+        Listen::Udp(options) => port(1, &options.address, options.port),
+        Listen::Stream(stream::Options {
+            at: At::Tcp { address, port: at },
+            ..
+        }) => port(2, address, *at),
+        Listen::Stream(stream::Options {
+            at: At::Unix { path: at, .. },
+            ..
+        }) => path(at),
+        Listen::Unixgram(options) => path(&options.path),
     }
 }
 

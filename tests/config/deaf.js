@@ -1,1 +1,1 @@
-{ server: "./servers/tcp", backends: ["console"] }
+{ server: "./servers/tcp", servers: [], backends: ["console"] }
