@@ -8,6 +8,7 @@ use crate::metric::cell::{self, Members, Spare};
 use crate::metric::harvest::{Harvest, Part};
 use crate::metric::registry::{Name, NameId, Registry};
 use crate::metric::sample::Kind;
+use std::collections::HashMap;
 
 /// One kind's cells and names, by id.
 #[derive(Debug, Default)]
@@ -84,6 +85,9 @@ pub struct State {
     spare: Spare,
     exact_samples: usize,
     gauges_max_ttl: u32,
+    /// Values each name got since the last report of the busiest, by kind and id; kept only when there
+    /// are reports.
+    key_counts: Option<[Vec<u64>; Kind::ALL.len()]>,
 }
 
 impl State {
@@ -98,7 +102,65 @@ impl State {
             spare: Spare::new(),
             exact_samples: options.exact_samples,
             gauges_max_ttl: options.gauges_max_ttl,
+            key_counts: options.key_flush.as_ref().map(|_| Default::default()),
         }
+    }
+
+    /// Takes over what may change while running.
+    pub fn reconfigure(&mut self, options: &Options) {
+        self.gauges_max_ttl = options.gauges_max_ttl;
+        if options.key_flush.is_none() {
+            self.key_counts = None;
+        } else {
+            self.key_counts.get_or_insert_default();
+        }
+    }
+
+    /// How many values each name got since this was last asked, over all kinds.
+    pub fn take_key_counts(&mut self) -> HashMap<Name, u64> {
+        let mut counts = HashMap::new();
+        let names = [
+            &self.counters.names,
+            &self.timers.names,
+            &self.gauges.names,
+            &self.sets.names,
+        ];
+        let columns = self.key_counts.iter_mut().flatten();
+        for (names, column) in names.into_iter().zip(columns) {
+            for (name, count) in names.iter().zip(column.drain(..)) {
+                if count > 0 {
+                    *counts.entry(name.clone()).or_insert(0) += count;
+                }
+            }
+        }
+        counts
+    }
+
+    /// Adds what a harvest brought to the counts of the next report.
+    fn count_keys(&mut self, harvest: &Harvest) {
+        let Some(columns) = &mut self.key_counts else {
+            return;
+        };
+        let mut count = |kind: Kind, id: NameId, hits: u32| {
+            let column = &mut columns[kind as usize];
+            if id.index() >= column.len() {
+                column.resize(id.index() + 1, 0);
+            }
+            column[id.index()] += u64::from(hits);
+        };
+        let Harvest {
+            counters,
+            timers,
+            gauges,
+            sets,
+            ..
+        } = harvest;
+        counters
+            .iter()
+            .for_each(|p| count(Kind::Counter, p.id, p.hits));
+        timers.iter().for_each(|p| count(Kind::Timer, p.id, p.hits));
+        gauges.iter().for_each(|p| count(Kind::Gauge, p.id, p.hits));
+        sets.iter().for_each(|p| count(Kind::Set, p.id, p.hits));
     }
 
     /// Adds to a counter, which brings it to life.
@@ -116,6 +178,7 @@ impl State {
 
     /// Merges one worker's harvest in; the harvest is left empty but for its tally.
     pub fn absorb(&mut self, harvest: &mut Harvest) {
+        self.count_keys(harvest);
         for Part { id, hits, cell } in harvest.counters.drain(..) {
             add(self.counters.hit(id, hits), cell);
         }

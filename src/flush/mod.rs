@@ -3,21 +3,26 @@
 //! At a tick it raises the epoch, wakes the workers and takes in a harvest of each; merges, computes,
 //! publishes one immutable snapshot, and begins the next interval. It alone knows which names live on.
 
+pub mod busiest;
+mod grid;
 pub mod merge;
+pub mod question;
+mod report;
 pub mod statistics;
 
 use crate::metric::harvest::{Harvest, Tally};
-use crate::metric::meter::{self, Outside};
+use crate::metric::meter::{Outside, Totals};
 use crate::metric::registry::{NameId, Registry};
-use crate::metric::sample::{Kind, Reject};
+use crate::metric::sample::Kind;
 use crate::metric::snapshot::{Counter, Gauge, Set, Snapshot, Timer};
-use crate::runtime::clock::{Clock, Woke, monotonic_ms, rounded_seconds};
-use crate::runtime::log::RateLimit;
+use crate::runtime::clock::{Clock, Woke, rounded_seconds};
 use crate::runtime::sys::wake::Waker;
-use crossbeam::channel::Receiver;
+use crossbeam::channel::{Receiver, Sender};
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
+use grid::Grid;
 use merge::State;
+use question::Question;
 use statistics::Statistics;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -120,9 +125,13 @@ impl Default for Options {
 /// counted, and what it has comes with the next flush.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 
-/// What may be asked of a running flusher.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a running flusher may be told.
+#[derive(Debug)]
 pub enum Command {
+    /// Look at the running interval: take a harvest of every worker, then answer.
+    Ask(Question),
+    /// Go on with these options; tells when they are in force.
+    Reconfigure(Box<Options>, Sender<()>),
     /// The workers are gone: take their last harvests in, flush once more, and end.
     Finish,
 }
@@ -160,22 +169,20 @@ pub struct Flusher {
     state: State,
     statistics: Statistics,
     own: Own,
-    /// Accounts since the last flush, and since the start.
+    /// Accounts since the last flush.
     tally: Tally,
+    /// Accounts since the start, `tally` included.
     total: Tally,
-    /// Start of the grid flushes sit on, Unix milliseconds.
-    grid_ms: u64,
+    /// What the meters showed at the last flush.
+    flushed: Totals,
+    grid: Grid,
     /// When the next flush is due, Unix milliseconds.
     next_ms: u64,
+    /// The interval and its alignment from the next flush on, when they are to change.
+    next_grid: Option<(Duration, bool)>,
     last_timestamp: Option<i64>,
-    log: Limits,
-}
-
-/// One line a minute for each thing a sender can provoke.
-#[derive(Debug, Default)]
-struct Limits {
-    bad_line: RateLimit,
-    drops: RateLimit,
+    busiest: Option<busiest::Reporter>,
+    log: report::Limits,
 }
 
 impl Flusher {
@@ -187,30 +194,29 @@ impl Flusher {
         link: Link,
         outside: Arc<Outside>,
     ) -> Self {
-        let id = |kind, name: &str| registry.id(kind, &format!("{}.{name}", options.prefix_stats));
-        let own = Own {
-            bad_lines: id(Kind::Counter, "bad_lines_seen"),
-            packets: id(Kind::Counter, "packets_received"),
-            lines: id(Kind::Counter, "metrics_received"),
-            lag: id(Kind::Gauge, "timestamp_lag"),
-        };
         let now_ms = clock.now_ms();
-        let grid_ms = rounded_seconds(now_ms) as u64 * 1000;
+        let grid = Grid::new(now_ms);
+        let mut state = State::new(&options);
+        let own = Own::new(&registry, &options.prefix_stats, &mut state);
+        let key_flush = options.key_flush.clone();
         Self {
-            state: State::new(&options),
+            state,
             statistics: Statistics::new(&options),
-            grid_ms,
-            next_ms: next_tick(grid_ms, options.interval, now_ms),
+            next_ms: grid.next(options.interval, options.align, now_ms),
+            grid,
+            next_grid: None,
             own,
+            busiest: key_flush.map(|options| busiest::Reporter::new(options, now_ms)),
             options,
             clock,
             registry,
             link,
+            flushed: Totals::read(&Tally::default(), &outside),
             outside,
             tally: Tally::default(),
             total: Tally::default(),
             last_timestamp: None,
-            log: Limits::default(),
+            log: report::Limits::default(),
         }
     }
 
@@ -221,8 +227,27 @@ impl Flusher {
         mut publish: impl FnMut(Arc<Snapshot>),
     ) -> Tally {
         loop {
-            let finish = match self.clock.wait(self.next_ms, commands) {
+            let report_ms = self.busiest.as_ref().map_or(u64::MAX, |it| it.next_ms);
+            let finish = match self.clock.wait(self.next_ms.min(report_ms), commands) {
+                Woke::Time if report_ms < self.next_ms => {
+                    self.collect();
+                    self.report_busiest();
+                    continue;
+                }
                 Woke::Time => false,
+                Woke::Command(Command::Ask(question)) => {
+                    self.collect();
+                    self.answer(question);
+                    continue;
+                }
+                Woke::Command(Command::Reconfigure(options, done)) => {
+                    // With this harvest the workers take over what concerns them.
+                    self.collect();
+                    self.reconfigure(*options);
+                    // Who asked may have gone.
+                    let _ = done.send(());
+                    continue;
+                }
                 Woke::Command(Command::Finish) | Woke::Disconnected => true,
             };
             if !finish {
@@ -232,10 +257,22 @@ impl Flusher {
                 self.absorb(harvest);
             }
             let snapshot = Arc::new(self.flush());
+            if let Some((interval, align)) = self.next_grid.take() {
+                self.options.interval = interval;
+                self.options.align = align;
+                self.statistics = Statistics::new(&self.options);
+            }
             // Settled before anyone sees the flush: whoever moves a clock by hand moves it on then.
-            self.next_ms = next_tick(self.grid_ms, self.options.interval, self.clock.now_ms());
+            self.next_ms = self.grid.next(
+                self.options.interval,
+                self.options.align,
+                self.clock.now_ms(),
+            );
             publish(snapshot);
             if finish {
+                if let Some(busiest) = self.busiest.take() {
+                    busiest.finish();
+                }
                 return self.total;
             }
         }
@@ -252,12 +289,7 @@ impl Flusher {
         while missing > 0 {
             let Ok(harvest) = self.link.full.recv_deadline(until) else {
                 self.outside.workers_late.add(missing as u64);
-                log::warn!(
-                    "{missing} of {} workers did not answer within {} s; what they hold comes with \
-                     the next flush. Likely cause: the machine is overloaded or the process was stopped",
-                    self.link.workers.len(),
-                    ANSWER_MAX.as_secs()
-                );
+                report::workers_late(missing, self.link.workers.len(), ANSWER_MAX);
                 return;
             };
             missing -= usize::from(harvest.epoch >= epoch);
@@ -267,7 +299,13 @@ impl Flusher {
 
     /// Takes one harvest in. [`Flusher::run`] does it at each tick; tests may whenever they like.
     pub fn absorb(&mut self, mut harvest: Harvest) {
-        self.tally.add(&harvest.tally);
+        let tally = &harvest.tally;
+        self.state
+            .count(self.own.bad_lines, tally.rejected_total() as f64);
+        self.state.count(self.own.packets, tally.packets as f64);
+        self.state.count(self.own.lines, tally.lines as f64);
+        self.tally.add(tally);
+        self.total.add(tally);
         self.state.absorb(&mut harvest);
         harvest.clear();
         // When the queue is full there are enough of them.
@@ -281,10 +319,6 @@ impl Flusher {
         let timestamp = rounded_seconds(now_ms);
         let seconds = self.options.interval.as_secs_f64();
         let tally = std::mem::take(&mut self.tally);
-        self.state
-            .count(self.own.bad_lines, tally.rejected_total() as f64);
-        self.state.count(self.own.packets, tally.packets as f64);
-        self.state.count(self.own.lines, tally.lines as f64);
         if let Some(last) = self.last_timestamp.replace(timestamp) {
             self.state
                 .set_kept_gauge(self.own.lag, (timestamp - last) as f64 - seconds);
@@ -334,7 +368,8 @@ impl Flusher {
             })
             .collect();
         self.state.reset(&self.options);
-        snapshot.self_metrics = meter::readings(&tally, &self.outside);
+        let totals = Totals::read(&self.total, &self.outside);
+        snapshot.self_metrics = totals.since(&std::mem::replace(&mut self.flushed, totals));
         snapshot.processing_ms = began.elapsed().as_millis() as u64;
         log::debug!(
             "flush at {timestamp}: numStats {}, {} datagrams, {} lines, computed in {} ms",
@@ -343,88 +378,50 @@ impl Flusher {
             tally.lines,
             snapshot.processing_ms
         );
-        self.report(&tally);
-        self.total.add(&tally);
+        self.log.interval(&tally);
         snapshot
     }
 
-    /// Says what went wrong in the interval, at most once a minute each.
-    fn report(&mut self, tally: &Tally) {
-        let now_ms = monotonic_ms();
-        if let Some((reason, line)) = &tally.offender
-            && let Some(suppressed) = self.log.bad_line.pass(now_ms)
-        {
-            log::warn!("{}", bad_line_report(tally, *reason, line, suppressed));
+    /// Takes other options over. Interval and alignment wait for the next flush: the running interval
+    /// is divided by the length it began with.
+    fn reconfigure(&mut self, options: Options) {
+        let now_ms = self.clock.now_ms();
+        if options.prefix_stats != self.options.prefix_stats {
+            self.own = Own::new(&self.registry, &options.prefix_stats, &mut self.state);
         }
-        if tally.kernel_drops > 0
-            && let Some(suppressed) = self.log.drops.pass(now_ms)
-        {
-            log::warn!(
-                "the kernel dropped {} datagrams in this interval because a receive buffer was full; \
-                     likely cause: a burst, or too few workers; raise `receiveBuffer` or `threads` \
-                     (the start-up lines say how){}",
-                tally.kernel_drops,
-                and_suppressed(suppressed)
-            );
+        if options.key_flush != self.options.key_flush {
+            if let Some(busiest) = self.busiest.take() {
+                busiest.finish();
+            }
+            let key_flush = options.key_flush.clone();
+            self.busiest = key_flush.map(|options| busiest::Reporter::new(options, now_ms));
         }
+        self.state.reconfigure(&options);
+        let next = (options.interval, options.align);
+        let (interval, align) = (self.options.interval, self.options.align);
+        self.next_grid = (next != (interval, align)).then_some(next);
+        self.options = Options {
+            interval,
+            align,
+            ..options
+        };
+        self.statistics = Statistics::new(&self.options);
     }
 }
 
-fn bad_line_report(tally: &Tally, reason: Reject, line: &[u8], suppressed: u64) -> String {
-    format!(
-        "bad values in this interval: {}, the first: {:?} ({}: {}){}",
-        tally.rejected_total(),
-        String::from_utf8_lossy(line),
-        reason.name(),
-        reason.hint(),
-        and_suppressed(suppressed)
-    )
-}
-
-fn and_suppressed(suppressed: u64) -> String {
-    if suppressed == 0 {
-        String::new()
-    } else {
-        format!(" [{suppressed} such reports were not shown]")
-    }
-}
-
-/// The next moment of the grid `grid_ms + k * interval`, at least half an interval away, so that a
-/// tick that came early or late is put right by the next one.
-fn next_tick(grid_ms: u64, interval: Duration, now_ms: u64) -> u64 {
-    let interval = interval.as_millis() as f64;
-    let behind = now_ms as f64 - grid_ms as f64;
-    let tick = ((behind / interval + 0.5).floor() + 1.0) * interval;
-    (grid_ms as f64 + tick).max(now_ms as f64) as u64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ticks_sit_on_the_grid_of_the_start() {
-        let tick = |now| next_tick(331_000, Duration::from_secs(1), now);
-        assert_eq!(tick(330_600), 332_000);
-        assert_eq!(tick(331_000), 332_000);
-        assert_eq!(tick(331_499), 332_000);
-        assert_eq!(tick(331_500), 333_000);
-        assert_eq!(tick(332_001), 333_000);
-        assert_eq!(
-            next_tick(334_000, Duration::from_millis(300), 334_301),
-            334_600
-        );
-    }
-
-    #[test]
-    fn a_bad_line_is_shown_with_its_reason_and_the_way_out() {
-        let mut tally = Tally::default();
-        tally.reject(Reject::NoType, b"a:1\xff");
-        tally.reject(Reject::BadRate, b"b:1|c|@");
-        assert_eq!(
-            bad_line_report(&tally, Reject::NoType, b"a:1", 3),
-            "bad values in this interval: 2, the first: \"a:1\" (no-type: write name:value|type, for \
-             example hits:1|c) [3 such reports were not shown]"
-        );
+impl Own {
+    /// The metrics of this prefix; the three counters come to life.
+    fn new(registry: &Registry, prefix: &str, state: &mut State) -> Self {
+        let id = |kind, name: &str| registry.id(kind, &format!("{prefix}.{name}"));
+        let own = Self {
+            bad_lines: id(Kind::Counter, "bad_lines_seen"),
+            packets: id(Kind::Counter, "packets_received"),
+            lines: id(Kind::Counter, "metrics_received"),
+            lag: id(Kind::Gauge, "timestamp_lag"),
+        };
+        for id in [own.bad_lines, own.packets, own.lines] {
+            state.count(id, 0.0);
+        }
+        own
     }
 }

@@ -1,8 +1,9 @@
 //! What the daemon counts about itself: every datagram, every value, every loss.
 //!
 //! Writers only add. A worker keeps its accounts in its own table and hands them over with each
-//! harvest; threads off the sample path add to [`Outside`]. The flusher reads, takes the difference,
-//! and publishes both under `statsd_fast.` beside, never among, the user's metrics.
+//! harvest; threads off the sample path add to [`Outside`]. The flusher reads the totals since the
+//! start, takes the difference to the flush before, and publishes it under `statsd_fast.` beside,
+//! never among, the user's metrics.
 
 use super::harvest::Tally;
 use super::sample::{Kind, Reject};
@@ -18,32 +19,24 @@ pub struct Meter {
     pub help: &'static str,
     /// Whether anything but zero means that something was lost.
     pub loss: bool,
+    /// The total since the start, from the accounts since the start.
     read: fn(&Tally, &Outside) -> u64,
 }
 
-/// A count that any thread may add to and the flusher takes.
+/// A count that any thread may add to.
 #[derive(Debug, Default)]
-pub struct Count {
-    added: AtomicU64,
-    taken: AtomicU64,
-}
+pub struct Count(AtomicU64);
 
 impl Count {
     /// Adds.
     pub fn add(&self, by: u64) {
         // Relaxed: it only counts, nothing is published through it.
-        self.added.fetch_add(by, Ordering::Relaxed);
+        self.0.fetch_add(by, Ordering::Relaxed);
     }
 
-    /// What was added since the last take. Only one thread may take.
-    pub fn take(&self) -> u64 {
-        let added = self.total();
-        added - self.taken.swap(added, Ordering::Relaxed)
-    }
-
-    /// What was added since the start, taken or not.
+    /// What was added since the start.
     pub fn total(&self) -> u64 {
-        self.added.load(Ordering::Relaxed)
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -148,36 +141,57 @@ pub const METERS: &[Meter] = &[
         "workers_late",
         false,
         "workers whose values will come with the next flush",
-        |_, o| o.workers_late.take(),
+        |_, o| o.workers_late.total(),
     ),
     meter(
         "timer_samples_outside",
         false,
         "samples of timers past `exactSamples` outside 2^-16 .. 2^36, zero excepted; they count as the \
          smallest or largest value",
-        |_, o| o.timer_samples_outside.take(),
+        |_, o| o.timer_samples_outside.total(),
     ),
     meter(
         "flushes_delivered",
         false,
         "flushes backends delivered since the last flush",
-        |_, o| o.flushes_delivered.take(),
+        |_, o| o.flushes_delivered.total(),
     ),
     meter(
         "flushes_dropped",
         true,
         "flushes backends could not deliver since the last flush",
-        |_, o| o.flushes_dropped.take(),
+        |_, o| o.flushes_dropped.total(),
     ),
 ];
 
-/// Reads every meter for one flush.
-pub fn readings(tally: &Tally, outside: &Outside) -> Vec<SelfMetric> {
-    let read = |meter: &Meter| SelfMetric {
-        name: meter.name,
-        value: (meter.read)(tally, outside) as f64,
-    };
-    METERS.iter().map(read).collect()
+/// Every meter's total since the start, in the order of [`METERS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Totals([u64; METERS.len()]);
+
+impl Totals {
+    /// Reads every meter; `tally` holds the accounts of all workers since the start.
+    pub fn read(tally: &Tally, outside: &Outside) -> Self {
+        Self(std::array::from_fn(|at| (METERS[at].read)(tally, outside)))
+    }
+
+    /// What was counted since `earlier`, for a snapshot.
+    pub fn since(&self, earlier: &Self) -> Vec<SelfMetric> {
+        let counts = METERS.iter().zip(self.0.iter().zip(earlier.0));
+        counts
+            .map(|(meter, (now, before))| SelfMetric {
+                name: meter.name,
+                value: (now - before) as f64,
+            })
+            .collect()
+    }
+
+    /// Names and totals of the meters that tell of a loss.
+    pub fn losses(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let totals = METERS.iter().zip(self.0);
+        totals
+            .filter(|(meter, _)| meter.loss)
+            .map(|(meter, total)| (meter.name, total))
+    }
 }
 
 #[cfg(test)]
@@ -185,16 +199,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_count_tells_what_is_new_and_what_there_was() {
-        let count = Count::default();
-        count.add(3);
-        assert_eq!((count.take(), count.take(), count.total()), (3, 0, 3));
-        count.add(4);
-        assert_eq!((count.total(), count.take(), count.total()), (7, 4, 7));
-    }
-
-    #[test]
     fn every_reason_and_kind_has_its_meter_and_is_read() {
+        let none = Totals::read(&Tally::default(), &Outside::default());
         let mut tally = Tally {
             packets: 1,
             bytes: 2,
@@ -211,25 +217,22 @@ mod tests {
         outside.timer_samples_outside.add(17);
         outside.flushes_delivered.add(18);
         outside.flushes_dropped.add(19);
-        let mut values: Vec<_> = readings(&tally, &outside)
-            .iter()
-            .map(|m| m.value as u64)
-            .collect();
+        let totals = Totals::read(&tally, &outside);
+        let mut values: Vec<_> = totals.since(&none).iter().map(|m| m.value as u64).collect();
         values.sort_unstable();
         assert_eq!(values, (1..=19).collect::<Vec<_>>());
-        for reason in Reject::ALL {
-            let name = format!("rejected.{}", reason.name().replace('-', "_"));
-            assert!(
-                METERS.iter().any(|meter| meter.name == name && meter.loss),
-                "{name}"
-            );
-        }
         assert_eq!(
-            readings(&Tally::default(), &outside)
-                .iter()
-                .map(|m| m.value)
-                .sum::<f64>(),
+            totals.since(&totals).iter().map(|m| m.value).sum::<f64>(),
             0.0
         );
+        for reason in Reject::ALL {
+            let name = format!("rejected.{}", reason.name().replace('-', "_"));
+            let count = totals.losses().find(|(loss, _)| *loss == name);
+            assert_eq!(
+                count,
+                Some((name.as_str(), tally.rejected[reason as usize]))
+            );
+        }
+        assert!(totals.losses().all(|(name, _)| name != "packets"));
     }
 }

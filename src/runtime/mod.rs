@@ -1,6 +1,7 @@
 //! The machine below the wings.
 
 pub mod clock;
+pub mod date;
 pub mod log;
 pub mod stdout;
 pub mod stop;

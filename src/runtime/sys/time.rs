@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use std::ffi::CStr;
 use std::mem::MaybeUninit;
 
 /// A moment as a clock on the wall shows it.
@@ -19,8 +20,47 @@ pub struct LocalTime {
     pub second: u32,
 }
 
+/// A moment with its date and the time zone that was in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ZonedTime {
+    /// Day and time.
+    pub time: LocalTime,
+    /// Year of our era.
+    pub year: i64,
+    /// Day of the week, from 0 for Sunday.
+    pub weekday: usize,
+    /// How far ahead of UTC, in seconds.
+    pub utc_offset_s: i64,
+    /// The zone's abbreviation, e.g. `CET`.
+    pub zone: String,
+}
+
 /// The local time of `unix_s` seconds since 1970; `None` for a year no `int` holds.
 pub fn local_time(unix_s: i64) -> Option<LocalTime> {
+    break_down(unix_s).map(|broken_down| time_of(&broken_down))
+}
+
+/// The same with date and zone.
+pub fn zoned_time(unix_s: i64) -> Option<ZonedTime> {
+    let broken_down = break_down(unix_s)?;
+    let zone = if broken_down.tm_zone.is_null() {
+        String::new()
+    } else {
+        // SAFETY: localtime_r(3) leaves a pointer to a NUL-terminated name of the zone, which the C
+        // library keeps for as long as the process has that zone; nobody here changes it.
+        let name = unsafe { CStr::from_ptr(broken_down.tm_zone) };
+        name.to_string_lossy().into_owned()
+    };
+    Some(ZonedTime {
+        time: time_of(&broken_down),
+        year: i64::from(broken_down.tm_year) + 1900,
+        weekday: broken_down.tm_wday as usize,
+        utc_offset_s: broken_down.tm_gmtoff,
+        zone,
+    })
+}
+
+fn break_down(unix_s: i64) -> Option<libc::tm> {
     let seconds = libc::time_t::from(unix_s);
     let mut broken_down = MaybeUninit::<libc::tm>::uninit();
     // SAFETY: localtime_r(3) reads a time_t and fills a tm, both are valid for the call; it keeps neither.
@@ -29,14 +69,17 @@ pub fn local_time(unix_s: i64) -> Option<LocalTime> {
         return None;
     }
     // SAFETY: a result other than NULL says that all fields were written.
-    let broken_down = unsafe { broken_down.assume_init() };
-    Some(LocalTime {
+    Some(unsafe { broken_down.assume_init() })
+}
+
+fn time_of(broken_down: &libc::tm) -> LocalTime {
+    LocalTime {
         day: broken_down.tm_mday as u32,
         month: broken_down.tm_mon as usize,
         hour: broken_down.tm_hour as u32,
         minute: broken_down.tm_min as u32,
         second: broken_down.tm_sec as u32,
-    })
+    }
 }
 
 #[cfg(test)]
@@ -50,6 +93,20 @@ mod tests {
         assert_eq!(hour.hour, (zero.hour + 1) % 24);
         assert_eq!((hour.minute, hour.second), (zero.minute, zero.second));
         assert!(matches!((zero.day, zero.month), (1, 0) | (31, 11)));
+    }
+
+    #[test]
+    fn a_date_agrees_with_its_offset() {
+        // A Thursday, noon in UTC.
+        let zoned = zoned_time(1_795_694_400).expect("2026");
+        let since_midnight = i64::from(zoned.time.hour * 60 + zoned.time.minute) * 60;
+        let ahead = (since_midnight - 12 * 3600 - zoned.utc_offset_s).rem_euclid(86_400);
+        assert_eq!((zoned.year, zoned.time.month, ahead), (2026, 10, 0));
+        let days_ahead = (12 * 3600 + zoned.utc_offset_s).div_euclid(86_400);
+        assert_eq!(i64::from(zoned.time.day), 26 + days_ahead);
+        assert_eq!(zoned.weekday as i64, 4 + days_ahead);
+        assert!(!zoned.zone.is_empty());
+        assert_eq!(zoned_time(i64::MAX), None);
     }
 
     #[test]

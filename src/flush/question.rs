@@ -1,0 +1,202 @@
+//! Questions about the running interval, and their answers.
+//!
+//! Whoever asks gets what the workers hold at that moment, all of them together: the flusher takes a
+//! harvest first, which costs them nothing they would not do at the next flush.
+
+use super::Flusher;
+use super::merge::Column;
+use crate::metric::harvest::Tally;
+use crate::metric::meter::Totals;
+use crate::metric::registry::Name;
+use crate::metric::sample::Kind;
+use crossbeam::channel::Sender;
+
+/// A question, with the way for its answer. A closed way is no fault: who asked has gone.
+#[derive(Debug)]
+pub enum Question {
+    /// When something came last, and how much of it was bad.
+    Messages(Sender<Messages>),
+    /// Every living counter with what it has come to since the last flush.
+    Counters(Sender<Vec<(Name, f64)>>),
+    /// Every living gauge with its value.
+    Gauges(Sender<Vec<(Name, f64)>>),
+    /// Every living timer with its samples since the last flush.
+    Timers(Sender<Vec<(Name, Excerpt<f64>)>>),
+    /// Every living set with its members since the last flush.
+    Sets(Sender<Vec<(Name, Excerpt<Member>)>>),
+    /// Forget names of a kind.
+    Delete {
+        /// The kind.
+        kind: Kind,
+        /// Names; one that ends in `.*` stands for all that begin with what is before the star.
+        patterns: Vec<String>,
+        /// What was deleted, for each pattern.
+        deleted: Sender<Vec<Vec<Name>>>,
+    },
+    /// The names that got most values since the last flush, the busiest first.
+    Busiest {
+        /// How many at the most.
+        most: usize,
+        /// The answer.
+        busiest: Sender<Vec<Busy>>,
+    },
+    /// Every counter of a loss.
+    Losses(Sender<Vec<Loss>>),
+}
+
+/// What came so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Messages {
+    /// When the last datagram came, `runtime::clock::monotonic_ns`; `None` before the first.
+    pub last_ns: Option<u64>,
+    /// Values refused since the start.
+    pub bad: u64,
+}
+
+/// The beginning of a list, and how long it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Excerpt<T> {
+    /// At most [`EXCERPT`] of the items.
+    pub first: Vec<T>,
+    /// How many items there are.
+    pub len: usize,
+}
+
+/// A member of a set, as the bytes that were sent.
+pub type Member = Box<[u8]>;
+
+/// Items of a list that are shown: as many as Node.js prints of an array.
+pub const EXCERPT: usize = 100;
+
+/// A name that got values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Busy {
+    /// Its name.
+    pub name: Name,
+    /// Its kind.
+    pub kind: Kind,
+    /// Values since the last flush.
+    pub hits: u64,
+}
+
+/// One counter of a loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loss {
+    /// Name below `statsd_fast.`.
+    pub name: &'static str,
+    /// Since the start.
+    pub total: u64,
+    /// Since the last flush.
+    pub recent: u64,
+}
+
+impl Flusher {
+    /// Answers about everything that was taken in so far.
+    pub fn answer(&mut self, question: Question) {
+        self.state.catch_up(&self.registry);
+        let state = &mut self.state;
+        // Nobody is left to answer to when a send fails.
+        match question {
+            Question::Messages(answer) => {
+                let Tally { last_packet, .. } = self.total;
+                let _ = answer.send(Messages {
+                    last_ns: (last_packet > 0).then_some(last_packet),
+                    bad: self.total.rejected_total(),
+                });
+            }
+            Question::Counters(answer) => {
+                let living = state.counters.living();
+                let _ = answer.send(living.map(|(name, sum)| (name.clone(), *sum)).collect());
+            }
+            Question::Gauges(answer) => {
+                let living = state.gauges.living();
+                let value = living.map(|(name, it)| (name.clone(), it.writes.after(it.value)));
+                let _ = answer.send(value.collect());
+            }
+            Question::Timers(answer) => {
+                let samples = state.timers.living().map(|(name, timer)| {
+                    let folded = timer.histogram.as_ref().map_or(0, |it| it.moments.count);
+                    let excerpt = Excerpt {
+                        first: timer.samples.iter().take(EXCERPT).copied().collect(),
+                        len: timer.samples.len() + folded as usize,
+                    };
+                    (name.clone(), excerpt)
+                });
+                let _ = answer.send(samples.collect());
+            }
+            Question::Sets(answer) => {
+                let members = state.sets.living().map(|(name, members)| {
+                    let excerpt = Excerpt {
+                        first: members.iter().take(EXCERPT).cloned().collect(),
+                        len: members.len(),
+                    };
+                    (name.clone(), excerpt)
+                });
+                let _ = answer.send(members.collect());
+            }
+            Question::Delete {
+                kind,
+                patterns,
+                deleted,
+            } => {
+                let _ = deleted.send(match kind {
+                    Kind::Counter => delete(&mut state.counters, &patterns),
+                    Kind::Timer => delete(&mut state.timers, &patterns),
+                    Kind::Gauge => delete(&mut state.gauges, &patterns),
+                    Kind::Set => delete(&mut state.sets, &patterns),
+                });
+            }
+            Question::Busiest { most, busiest } => {
+                let mut all = Vec::new();
+                hits(&state.counters, Kind::Counter, &mut all);
+                hits(&state.timers, Kind::Timer, &mut all);
+                hits(&state.gauges, Kind::Gauge, &mut all);
+                hits(&state.sets, Kind::Set, &mut all);
+                all.sort_by_key(|busy| std::cmp::Reverse(busy.hits));
+                all.truncate(most);
+                let _ = busiest.send(all);
+            }
+            Question::Losses(answer) => {
+                let totals = Totals::read(&self.total, &self.outside);
+                let losses = totals.losses().zip(self.flushed.losses());
+                let loss = |((name, total), (_, before))| Loss {
+                    name,
+                    total,
+                    recent: total - before,
+                };
+                let _ = answer.send(losses.map(loss).collect());
+            }
+        }
+    }
+}
+
+/// Forgets what the patterns name; what an earlier one took is not found by a later one.
+fn delete<C: Default>(column: &mut Column<C>, patterns: &[String]) -> Vec<Vec<Name>> {
+    let forget = |pattern: &String| {
+        let folder = pattern
+            .strip_suffix('*')
+            .filter(|folder| folder.ends_with('.'));
+        let mut forgotten = Vec::new();
+        for (name, cell) in column.names.iter().zip(&mut column.cells) {
+            let named = **name == **pattern || folder.is_some_and(|it| name.starts_with(it));
+            if named && cell.take().is_some() {
+                forgotten.push(name.clone());
+            }
+        }
+        forgotten
+    };
+    patterns.iter().map(forget).collect()
+}
+
+/// Names of a column that got values since the last flush.
+fn hits<C>(column: &Column<C>, kind: Kind, out: &mut Vec<Busy>) {
+    let hits = column.names.iter().zip(&column.hits);
+    out.extend(
+        hits.filter(|(_, hits)| **hits > 0)
+            .map(|(name, hits)| Busy {
+                name: name.clone(),
+                kind,
+                hits: u64::from(*hits),
+            }),
+    );
+}
