@@ -5,6 +5,7 @@
 
 pub mod console;
 pub mod graphite;
+pub mod inspector;
 pub mod number;
 pub mod outbox;
 pub mod repeater;
