@@ -17,9 +17,11 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("main", &["config", "runtime", "server"]),
     (
         "server",
-        &["config", "deliver", "flush", "ingest", "metric", "runtime"],
+        &[
+            "admin", "config", "deliver", "flush", "ingest", "metric", "runtime",
+        ],
     ),
-    ("admin", &[]),
+    ("admin", &["deliver", "flush", "metric", "runtime"]),
     (
         "config",
         &["admin", "deliver", "flush", "ingest", "runtime"],

@@ -56,7 +56,7 @@ pub struct Messages {
 /// The beginning of a list, and how long it is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Excerpt<T> {
-    /// At most [`EXCERPT`] of the items.
+    /// At most [`EXCERPT`] of the items; none of a timer that became a histogram.
     pub first: Vec<T>,
     /// How many items there are.
     pub len: usize,
@@ -115,10 +115,11 @@ impl Flusher {
             }
             Question::Timers(answer) => {
                 let samples = state.timers.living().map(|(name, timer)| {
-                    let folded = timer.histogram.as_ref().map_or(0, |it| it.moments.count);
+                    let folded = timer.histogram.as_ref().map(|it| it.moments.count as usize);
+                    let shown = if folded.is_none() { EXCERPT } else { 0 };
                     let excerpt = Excerpt {
-                        first: timer.samples.iter().take(EXCERPT).copied().collect(),
-                        len: timer.samples.len() + folded as usize,
+                        first: timer.samples.iter().take(shown).copied().collect(),
+                        len: timer.samples.len() + folded.unwrap_or(0),
                     };
                     (name.clone(), excerpt)
                 });

@@ -1,0 +1,159 @@
+//! Connections of the admin interface: commands in, replies out.
+
+use super::{Desk, reply};
+use crate::runtime::clock::monotonic_ms;
+use crate::runtime::log::RateLimit;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Longest command, in bytes: room for a deletion of hundreds of names.
+const COMMAND_MAX: usize = 64 << 10;
+/// How long a client may take nothing of a reply before it is given up.
+const WRITE_MAX: Duration = Duration::from_secs(10);
+/// A command without a newline counts when nothing follows it for so long. The reference takes every
+/// segment for a whole command, and there are clients that send no newline.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// Every open connection.
+#[derive(Debug)]
+pub(super) struct Connections {
+    max: usize,
+    next: AtomicU64,
+    open: Mutex<Vec<Open>>,
+    evicted: RateLimit,
+}
+
+/// One connection, as others see it.
+#[derive(Debug)]
+struct Open {
+    number: u64,
+    stream: TcpStream,
+    /// When it last sent something, `monotonic_ms`.
+    active_ms: Arc<AtomicU64>,
+}
+
+impl Connections {
+    /// None yet, and at most so many.
+    pub(super) fn new(max: usize) -> Self {
+        Self {
+            max,
+            next: AtomicU64::new(0),
+            open: Mutex::default(),
+            evicted: RateLimit::new(),
+        }
+    }
+
+    /// Serves a connection in a thread of its own. When there are too many, the one that has been
+    /// silent longest goes.
+    ///
+    /// # Errors
+    /// When the system has no thread or descriptor to give; the connection is closed then.
+    pub(super) fn open(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        desk: Arc<Desk>,
+    ) -> io::Result<()> {
+        stream.set_nonblocking(false)?;
+        stream.set_write_timeout(Some(WRITE_MAX))?;
+        let active_ms = Arc::new(AtomicU64::new(monotonic_ms()));
+        // Relaxed: it only numbers.
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let known = Open {
+            number,
+            stream: stream.try_clone()?,
+            active_ms: active_ms.clone(),
+        };
+        let connections = self.clone();
+        std::thread::Builder::new()
+            .name(format!("admin-{number}"))
+            .spawn(move || {
+                if let Err(error) = serve(stream, &active_ms, &desk) {
+                    log::debug!("admin connection from {peer}: {error}, moving on");
+                }
+                connections.forget(number);
+            })?;
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.push(known);
+        if open.len() > self.max
+            && let Some(at) =
+                (0..open.len() - 1).min_by_key(|at| open[*at].active_ms.load(Ordering::Relaxed))
+        {
+            let _ = open.swap_remove(at).stream.shutdown(Shutdown::Both);
+            if let Some(suppressed) = self.evicted.pass(monotonic_ms()) {
+                log::warn!(
+                    "the admin interface has {} connections open, the limit; the one silent longest was \
+                     closed; raise `mgmt_connections` if they are all wanted [{suppressed} more before]",
+                    self.max
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&self, number: u64) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|connection| connection.number != number);
+    }
+
+    /// Ends every connection.
+    pub(super) fn close_all(&self) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        for connection in open.iter() {
+            // It may be closed already.
+            let _ = connection.stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Reads commands and answers them until the client goes.
+fn serve(mut stream: TcpStream, active_ms: &AtomicU64, desk: &Desk) -> io::Result<()> {
+    let mut pending: Vec<u8> = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        let complete = reply::is_whole(&pending);
+        stream.set_read_timeout(complete.then_some(QUIET))?;
+        match stream.read(&mut chunk) {
+            Ok(0) => {
+                if !pending.is_empty() {
+                    answer(&mut stream, &pending, desk)?;
+                }
+                return Ok(());
+            }
+            Ok(count) => pending.extend_from_slice(&chunk[..count]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) if complete && is_timeout(&error) => pending.push(b'\n'),
+            Err(error) => return Err(error),
+        }
+        // Relaxed: a hint for who goes first when there are too many.
+        active_ms.store(monotonic_ms(), Ordering::Relaxed);
+        while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = pending.drain(..=end).collect();
+            // The reference trims a whole segment: an empty line behind a command belongs to it.
+            if pending.iter().all(u8::is_ascii_whitespace) {
+                pending.clear();
+            }
+            if !answer(&mut stream, &line, desk)? {
+                return Ok(());
+            }
+        }
+        if pending.len() > COMMAND_MAX {
+            return stream.write_all(b"ERROR\n");
+        }
+    }
+}
+
+/// Answers one command; `false` when it was the last.
+fn answer(stream: &mut TcpStream, line: &[u8], desk: &Desk) -> io::Result<bool> {
+    match reply::to(&String::from_utf8_lossy(line), desk) {
+        Some(reply) => stream.write_all(&reply).map(|()| true),
+        None => Ok(false),
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
