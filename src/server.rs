@@ -1,6 +1,8 @@
 //! Wires the parts, owns the threads, orders start and stop. Knows all, computes nothing.
 
-use crate::config::Config;
+use crate::admin::{Admin, Desk};
+use crate::config::{self, Config, Loaded};
+use crate::deliver::outbox::Outbox;
 use crate::deliver::{self, Runners};
 use crate::flush::{self, Flusher};
 use crate::ingest::source::Listen;
@@ -9,19 +11,22 @@ use crate::ingest::{self, table::Table};
 use crate::metric::harvest::Tally;
 use crate::metric::meter::Outside;
 use crate::metric::registry::Registry;
+use crate::runtime;
 use crate::runtime::clock::Clock;
 use crate::runtime::stop::Stop;
 use crate::runtime::sys::wake::Waker;
+use crate::runtime::watch::Watch;
 use anyhow::Context;
 use core_affinity::CoreId;
-use crossbeam::channel::{Receiver, Sender, bounded, select, unbounded};
+use crossbeam::channel::{Receiver, Sender, bounded, select, tick, unbounded};
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -35,10 +40,17 @@ pub struct Server {
     commands: Sender<flush::Command>,
     flusher: JoinHandle<Tally>,
     backends: Runners,
-    watch: Watch,
+    alarm: Alarm,
     /// Names of threads that panicked.
     deaths: Receiver<String>,
-    stop_deadline: Duration,
+    wanted: Arc<ingest::Wanted>,
+    outboxes: Arc<Mutex<Vec<Outbox>>>,
+    desk: Arc<Desk>,
+    admin: Admin,
+    clock: Clock,
+    outside: Arc<Outside>,
+    /// What runs. Keys that cannot change have the values of the start.
+    loaded: Loaded,
 }
 
 /// What came of a whole run.
@@ -54,37 +66,81 @@ pub struct Totals {
 /// the same again to its group.
 const SAME_WISH: Duration = Duration::from_millis(500);
 
-/// Runs until SIGTERM, SIGINT or SIGHUP, then stops in order; another signal, half a second later or
-/// more, ends the process at once.
+/// Where the configuration came from, to read it again.
+#[derive(Debug)]
+pub struct ConfigFile<R> {
+    path: PathBuf,
+    watch: Watch,
+    read: R,
+}
+
+impl<R: Fn() -> Result<Loaded, config::Error>> ConfigFile<R> {
+    /// A file that was not read yet, and how to read it. A change from now on is noticed.
+    pub fn new(path: PathBuf, read: R) -> Self {
+        Self {
+            watch: Watch::new(path.clone()),
+            path,
+            read,
+        }
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// As [`config::load`].
+    pub fn read(&self) -> Result<Loaded, config::Error> {
+        (self.read)()
+    }
+}
+
+/// What a signal asks for.
+enum Wish {
+    Stop,
+    Reload,
+}
+
+/// Time between two looks at the configuration file.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Runs until SIGTERM or SIGINT, then stops in order; another of them, half a second later or more,
+/// ends the process at once. SIGHUP, or a change of the file, takes its new content over.
 ///
 /// # Errors
 /// When a listener cannot be bound or the system has no thread or descriptor to give.
-pub fn run(config: Config) -> anyhow::Result<()> {
-    // Before anything is up, so that no signal finds the default action. SIGHUP too: a terminal that
-    // closes is no reason to lose an interval.
-    let mut signals =
+pub fn run<R>(loaded: Loaded, mut file: Option<ConfigFile<R>>) -> anyhow::Result<()>
+where
+    R: Fn() -> Result<Loaded, config::Error>,
+{
+    // Before anything is up, so that no signal finds the default action.
+    let signals =
         Signals::new([SIGTERM, SIGINT, SIGHUP]).context("cannot install the signal handlers")?;
-    let server = Server::start(config, Clock::Real)?;
+    let mut server = Server::start(loaded, Clock::Real)?;
     log::info!("server is up");
-    let (signal, signalled) = bounded(1);
-    spawn("signals".into(), server.watch.clone(), move || {
-        let mut first = None;
-        for _ in signals.forever() {
-            let since = first.get_or_insert_with(Instant::now).elapsed();
-            // Nobody listens any more when the server is stopping for another reason.
-            let _ = signal.try_send(());
-            if since > SAME_WISH {
-                // Not through the log: whoever reads that may be what holds us up.
-                eprintln!(
-                    "statsd-fast: a second signal: ended without draining; what was held is lost"
-                );
-                std::process::exit(1);
-            }
-        }
+    let (wish, wishes) = unbounded();
+    spawn("signals".into(), server.alarm.clone(), move || {
+        obey(signals, &wish);
     })?;
-    let died = select! {
-        recv(signalled) -> _ => None,
-        recv(server.deaths) -> thread => thread.ok(),
+    let looks = tick(LOOK);
+    let died = loop {
+        select! {
+            recv(wishes) -> wish => match wish {
+                Ok(Wish::Reload) => {
+                    // A look from now on compares with what is read now.
+                    if let Some(file) = &mut file {
+                        file.watch.changed();
+                    }
+                    reload(&mut server, file.as_ref());
+                }
+                Ok(Wish::Stop) | Err(_) => break None,
+            },
+            recv(looks) -> _ => {
+                let watched = file.as_mut().filter(|_| server.loaded.config.watch);
+                if watched.is_some_and(|file| file.watch.changed()) {
+                    reload(&mut server, file.as_ref());
+                }
+            }
+            recv(server.deaths) -> thread => break thread.ok(),
+        }
     };
     match &died {
         None => log::info!(
@@ -104,13 +160,68 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Passes signals on. The second wish to stop is not passed on but obeyed here.
+fn obey(mut signals: Signals, wish: &Sender<Wish>) {
+    let mut first = None;
+    for signal in signals.forever() {
+        // Nobody listens any more when the server is stopping.
+        if signal == SIGHUP {
+            let _ = wish.send(Wish::Reload);
+            continue;
+        }
+        let since = first.get_or_insert_with(Instant::now).elapsed();
+        let _ = wish.send(Wish::Stop);
+        if since > SAME_WISH {
+            // Not through the log: whoever reads that may be what holds us up.
+            eprintln!(
+                "statsd-fast: a second signal: ended without draining; what was held is lost"
+            );
+            std::process::exit(1);
+        }
+    }
+}
+
+/// Reads the file again and takes over what can change; what is wrong in it changes nothing.
+fn reload<R>(server: &mut Server, file: Option<&ConfigFile<R>>)
+where
+    R: Fn() -> Result<Loaded, config::Error>,
+{
+    let Some(file) = file else {
+        log::warn!("there is no configuration file to read again: the server was started without one");
+        return;
+    };
+    let path = file.path.display();
+    log::info!("[{}] reading config file: {path}", std::process::id());
+    match file.read() {
+        Ok(loaded) => {
+            loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+            for key in loaded.refused(&server.loaded) {
+                log::warn!(
+                    "{key} cannot change while running: it stays as it was at the start; restart the server \
+                     for the new value"
+                );
+            }
+            match server.reload(loaded) {
+                Ok(()) => log::info!("the configuration was taken over"),
+                Err(error) => log::error!("the configuration was taken over in part: {error:#}"),
+            }
+        }
+        Err(error) => {
+            for line in error.to_string().lines() {
+                log::error!("{line}");
+            }
+            log::error!("{path} was not taken over; the server goes on with what it had");
+        }
+    }
+}
+
 /// Tells of its thread's end when that was a panic.
 #[derive(Debug, Clone)]
-struct Watch {
+struct Alarm {
     deaths: Sender<String>,
 }
 
-impl Drop for Watch {
+impl Drop for Alarm {
     fn drop(&mut self) {
         if thread::panicking() {
             let name = thread::current()
@@ -136,7 +247,8 @@ impl Server {
     ///
     /// # Errors
     /// When a listener cannot be bound or the system has no thread or descriptor to give.
-    pub fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
+    pub fn start(loaded: Loaded, clock: Clock) -> anyhow::Result<Self> {
+        let config = &loaded.config;
         let (cores, usable) = cores();
         let threads = config.threads.unwrap_or(usable);
         // All or nothing, and before any thread runs: a daemon that is half there misleads.
@@ -155,7 +267,7 @@ impl Server {
         let addresses: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
         // A quota below the cores of the mask means the kernel will move us about anyway.
         let pinned = config.pin && usable >= cores.len() && !cores.is_empty();
-        describe(&config, &listeners, threads, &cores, pinned);
+        describe(config, &listeners, threads, &cores, pinned);
 
         let registry = Arc::new(Registry::new());
         let outside = Arc::new(Outside::default());
@@ -165,17 +277,25 @@ impl Server {
         // Room for an answered tick and the last harvest of each worker: none ever waits.
         let (full, harvests) = bounded((2 * count).max(1));
         let empty = Arc::new(ArrayQueue::new((2 * count).max(1)));
+        let wanted = Arc::new(ingest::Wanted::new(config.ingest.clone()));
         let link = ingest::Link {
             epoch: epoch.clone(),
             full,
             empty: empty.clone(),
             stop: stop.clone(),
-            wanted: Arc::new(ingest::Wanted::new(config.ingest.clone())),
+            wanted: wanted.clone(),
         };
 
         let (outboxes, backends) = deliver::start(&config.backends, &clock, &outside)
             .context("cannot start a backend thread")?;
+        let outboxes = Arc::new(Mutex::new(outboxes));
         let (commands, orders) = unbounded();
+        // Before any thread runs that cannot be stopped again: its port may be taken.
+        let desk = Arc::new(Desk::new(clock.clone(), commands.clone(), config.admin.healthy));
+        desk.show_backends(backends.statuses());
+        desk.show_config(loaded.reply.clone());
+        let admin = Admin::start(&config.admin, desk.clone())?;
+        log::info!("admin interface on tcp {}", admin.address());
         let mut wakers = Vec::with_capacity(count);
         let mut sources = Vec::with_capacity(count);
         for (options, listener) in udp.iter().zip(listeners) {
@@ -186,7 +306,7 @@ impl Server {
         }
         let flusher = Flusher::new(
             config.flush.clone(),
-            clock,
+            clock.clone(),
             registry.clone(),
             flush::Link {
                 epoch,
@@ -197,10 +317,13 @@ impl Server {
             outside.clone(),
         );
         let (tell, deaths) = unbounded();
-        let watch = Watch { deaths: tell };
-        let flusher = spawn("flush".into(), watch.clone(), move || {
+        let alarm = Alarm { deaths: tell };
+        let published = outboxes.clone();
+        let flusher = spawn("flush".into(), alarm.clone(), move || {
             flusher.run(&orders, |snapshot| {
-                outboxes.iter().for_each(|outbox| outbox.put(&snapshot))
+                // Held for as long as it takes to queue, and by a reload that exchanges them.
+                let outboxes = published.lock().unwrap_or_else(PoisonError::into_inner);
+                outboxes.iter().for_each(|outbox| outbox.put(&snapshot));
             })
         })?;
         let mut workers = Vec::with_capacity(count);
@@ -210,7 +333,7 @@ impl Server {
             let core = pinned.then(|| cores[worker % cores.len()]);
             workers.push(spawn(
                 format!("ingest-{worker}"),
-                watch.clone(),
+                alarm.clone(),
                 move || {
                     if core.is_some_and(|core| !core_affinity::set_for_current(core)) {
                         log::warn!(
@@ -229,10 +352,44 @@ impl Server {
             commands,
             flusher,
             backends,
-            watch,
+            alarm,
             deaths,
-            stop_deadline: config.stop_deadline,
+            wanted,
+            outboxes,
+            desk,
+            admin,
+            clock,
+            outside,
+            loaded,
         })
+    }
+
+    /// Takes over what can change while running; the rest stays as it is. When it returns, whatever is
+    /// received from now on is treated by the new options, and the next flush is made by them.
+    ///
+    /// # Errors
+    /// When the system has no thread to give to a new backend; everything else is taken over.
+    pub fn reload(&mut self, mut loaded: Loaded) -> anyhow::Result<()> {
+        let (new, old) = (&mut loaded.config, &self.loaded.config);
+        new.threads = old.threads;
+        new.pin = old.pin;
+        new.listeners.clone_from(&old.listeners);
+        new.admin = old.admin.clone();
+        new.ingest.dialect = old.ingest.dialect;
+        new.ingest.exact_samples = old.ingest.exact_samples;
+        new.flush.exact_samples = old.ingest.exact_samples;
+        loaded.fixed.clone_from(&self.loaded.fixed);
+        runtime::log::set(&loaded.config.log);
+        self.wanted.set(loaded.config.ingest.clone());
+        let started = self.exchange_backends(&loaded.config);
+        let (done, in_force) = bounded(1);
+        let options = Box::new(loaded.config.flush.clone());
+        // When the flusher is gone, its end is being dealt with.
+        let _ = self.commands.send(flush::Command::Reconfigure(options, done));
+        let _ = in_force.recv();
+        self.desk.show_config(loaded.reply.clone());
+        self.loaded = loaded;
+        started
     }
 
     /// Where the listeners are, in the order of the configuration, with their real ports.
@@ -242,7 +399,7 @@ impl Server {
 
     /// Drains the path in its own order: sockets, last harvests, last flush, backends.
     pub fn stop(self) -> Totals {
-        let deadline = Instant::now() + self.stop_deadline;
+        let deadline = Instant::now() + self.loaded.config.stop_deadline;
         self.stop.request();
         self.wakers.iter().for_each(Waker::wake);
         for worker in self.workers {
@@ -250,12 +407,18 @@ impl Server {
                 log::error!("a worker panicked; what it held is lost");
             }
         }
+        self.admin.stop();
         // It ends on its own when it panicked, and then there is nobody to tell.
         let _ = self.commands.send(flush::Command::Finish);
         let ingest = self.flusher.join().unwrap_or_else(|_| {
             log::error!("the flusher panicked; the last interval is lost");
             Tally::default()
         });
+        // Closed: the backends end when they have delivered what waits.
+        self.outboxes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
         let flushes_dropped = self.backends.finish(deadline);
         Totals {
             ingest,
@@ -266,13 +429,13 @@ impl Server {
 
 fn spawn<T: Send + 'static>(
     name: String,
-    watch: Watch,
+    alarm: Alarm,
     body: impl FnOnce() -> T + Send + 'static,
 ) -> anyhow::Result<JoinHandle<T>> {
     thread::Builder::new()
         .name(name)
         .spawn(move || {
-            let _watch = watch;
+            let _alarm = alarm;
             body()
         })
         .context("the system refused a thread; likely cause: a process limit (see: ulimit -u)")

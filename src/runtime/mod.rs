@@ -6,3 +6,4 @@ pub mod log;
 pub mod stdout;
 pub mod stop;
 pub mod sys;
+pub mod watch;
