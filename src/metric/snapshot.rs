@@ -93,4 +93,59 @@ impl Snapshot {
     pub fn num_stats(&self) -> usize {
         self.counters.len() + self.timers.len() + self.gauges.len() + self.sets.len()
     }
+
+    /// About how many bytes it keeps from being freed. Names are not among them, since the registry
+    /// keeps those anyway; what the allocator adds is guessed.
+    pub fn memory(&self) -> usize {
+        fn array<T>(items: &Vec<T>) -> usize {
+            items.capacity() * size_of::<T>()
+        }
+        // Rounded up to whole 16 bytes, at least one such piece.
+        let rounded = |bytes: usize| bytes.max(1).next_multiple_of(16);
+        let members = |set: &Set| {
+            // A pointer and a length, and a byte of the table's own, for each place in it.
+            let table = set.members.capacity() * (size_of::<Box<[u8]>>() + 1);
+            let members = set.members.iter().map(|member| rounded(member.len()));
+            table + members.sum::<usize>()
+        };
+        size_of::<Self>()
+            + array(&self.counters)
+            + array(&self.timers)
+            + array(&self.gauges)
+            + array(&self.sets)
+            + array(&self.statistics)
+            + array(&self.samples)
+            + array(&self.self_metrics)
+            + self.sets.iter().map(members).sum::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_grows_with_what_is_kept() {
+        let empty = Snapshot::default();
+        assert_eq!(empty.memory(), size_of::<Snapshot>());
+        let samples = Snapshot {
+            samples: vec![0.0; 1000],
+            ..Snapshot::default()
+        };
+        assert_eq!(samples.memory() - empty.memory(), 8000);
+        let mut members = Members::default();
+        members.insert(Box::from(&[0; 100][..]));
+        members.insert(Box::from(&b""[..]));
+        let places = members.capacity() * 17;
+        let set = Set {
+            name: "a name that is counted nowhere".into(),
+            members,
+        };
+        let sets = Snapshot {
+            sets: vec![set],
+            ..Snapshot::default()
+        };
+        let expected = size_of::<Set>() + places + 112 + 16;
+        assert_eq!(sets.memory() - empty.memory(), expected);
+    }
 }
