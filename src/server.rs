@@ -286,7 +286,7 @@ impl Server {
             wanted: wanted.clone(),
         };
 
-        let (outboxes, backends) = deliver::start(&config.backends, &clock, &outside)
+        let (outboxes, backends) = deliver::start(&config.backends, config.outbox, &clock, &outside)
             .context("cannot start a backend thread")?;
         let outboxes = Arc::new(Mutex::new(outboxes));
         let (commands, orders) = unbounded();

@@ -9,17 +9,17 @@ pub mod inspector;
 pub mod number;
 pub mod outbox;
 pub mod repeater;
+mod runner;
 pub mod sink;
 pub mod status;
 
 use crate::metric::meter::Outside;
-use crate::metric::snapshot::Snapshot;
-use crate::runtime::clock::{Clock, monotonic_ms};
-use crate::runtime::log::RateLimit;
+use crate::runtime::clock::Clock;
 use crate::runtime::stdout;
 use crossbeam::channel::{Receiver, bounded};
 use graphite::Graphite;
-use outbox::Outbox;
+use outbox::{Limits, Outbox, Queue};
+use runner::{run_each, run_until_delivered};
 use status::Status;
 use std::io;
 use std::sync::Arc;
@@ -58,10 +58,19 @@ pub struct Runners {
 #[derive(Debug)]
 struct Runner {
     status: Arc<Status>,
-    queue: Receiver<Arc<Snapshot>>,
+    queue: Queue,
     /// Closed when the thread is through with its queue.
     done: Receiver<()>,
     thread: JoinHandle<()>,
+}
+
+/// Empties the outbox of a thread that ends, by a panic too: what comes later is counted, not kept.
+struct Abandons(Queue);
+
+impl Drop for Abandons {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
 }
 
 /// Starts a thread for each backend. Returns the outboxes, which the flusher fills, and the threads.
@@ -70,13 +79,14 @@ struct Runner {
 /// When the system has no thread to give.
 pub fn start(
     backends: &[Backend],
+    limits: Limits,
     clock: &Clock,
     outside: &Arc<Outside>,
 ) -> io::Result<(Vec<Outbox>, Runners)> {
     let mut outboxes = Vec::new();
     let mut running = Vec::new();
     for backend in backends {
-        let (outbox, queue) = Outbox::new(outside.clone());
+        let (outbox, queue) = Outbox::new(backend.name(), limits, outside.clone());
         let (closes_when_done, done) = bounded::<()>(0);
         let (backend, clock, outside, snapshots) = (
             backend.clone(),
@@ -90,6 +100,7 @@ pub fn start(
             .name(backend.name().into())
             .spawn(move || {
                 let _closes_when_done = closes_when_done;
+                let _abandons = Abandons(snapshots.clone());
                 run(&backend, &clock, &outside, &snapshots, &told);
             })?;
         outboxes.push(outbox);
@@ -122,21 +133,20 @@ impl Runners {
     /// outboxes must have been dropped. What is left then is counted as dropped; returns how many
     /// flushes were dropped since the start, for whatever reason.
     pub fn finish(self, deadline: Instant) -> u64 {
-        let mut dropped = 0;
         for runner in self.running {
             if runner
                 .done
                 .recv_deadline(deadline)
                 .is_err_and(|error| error.is_timeout())
             {
-                // The one in its hands, and those behind it.
-                let left = 1 + runner.queue.len() as u64;
-                log::error!(
-                    "backend {}: flushes not delivered before the stop deadline and lost: {left}; \
-                     a longer `stopDeadline` gives it more time",
-                    runner.status.backend()
-                );
-                dropped += left;
+                let left = runner.queue.abandon();
+                if left > 0 {
+                    log::error!(
+                        "backend {}: flushes not delivered before the stop deadline and lost: {left}; \
+                         a longer `stopDeadline` gives it more time",
+                        runner.status.backend()
+                    );
+                }
             } else if runner.thread.join().is_err() {
                 log::error!(
                     "backend {}: its thread panicked; flushes may be lost",
@@ -144,18 +154,11 @@ impl Runners {
                 );
             }
         }
-        self.outside.flushes_dropped.add(dropped);
         self.outside.flushes_dropped.total()
     }
 }
 
-fn run(
-    backend: &Backend,
-    clock: &Clock,
-    outside: &Outside,
-    snapshots: &Receiver<Arc<Snapshot>>,
-    status: &Status,
-) {
+fn run(backend: &Backend, clock: &Clock, outside: &Outside, snapshots: &Queue, status: &Status) {
     match backend {
         Backend::Console(_) => {
             run_each(
@@ -171,60 +174,27 @@ fn run(
             );
         }
         // It is fed with packets, not with snapshots.
-        Backend::Repeater(_) => snapshots.iter().for_each(drop),
+        Backend::Repeater(_) => {
+            while snapshots.next().is_some() {
+                snapshots.done();
+            }
+        }
         Backend::Graphite(options) => {
             let mut graphite = Graphite::new(options, clock.clone());
             graphite.tell(status);
             let destination = format!("graphite: {}", graphite.destination());
-            run_each(
-                outside,
-                snapshots,
-                &destination,
-                "graphiteHost and graphitePort",
-                |snapshot| {
-                    let delivered = graphite.deliver(snapshot);
-                    graphite.tell(status);
-                    delivered
-                },
-            );
-        }
-    }
-}
-
-fn run_each(
-    outside: &Outside,
-    snapshots: &Receiver<Arc<Snapshot>>,
-    destination: &str,
-    setting: &str,
-    mut deliver: impl FnMut(&Snapshot) -> io::Result<()>,
-) {
-    let complaints = RateLimit::new();
-    let mut failing_since: Option<Instant> = None;
-    for snapshot in snapshots {
-        match deliver(&snapshot) {
-            Ok(()) => {
-                outside.flushes_delivered.add(1);
-                if let Some(since) = failing_since.take() {
-                    log::info!(
-                        "{destination} is back after {} s",
-                        since.elapsed().as_secs()
-                    );
-                }
-            }
-            Err(error) => {
+            let setting = graphite.setting();
+            run_until_delivered(outside, snapshots, &destination, setting, |snapshot| {
+                let delivered = graphite.deliver(snapshot);
+                graphite.tell(status);
+                delivered
+            });
+            if let Err(error) = graphite.finish() {
                 outside.flushes_dropped.add(1);
-                failing_since.get_or_insert_with(Instant::now);
-                if let Some(suppressed) = complaints.pass(monotonic_ms()) {
-                    let more = if suppressed == 0 {
-                        String::new()
-                    } else {
-                        format!(" [{suppressed} more since the last report]")
-                    };
-                    log::error!(
-                        "{destination}: a flush was lost: {error}; {}{more}",
-                        sink::hint(&error, setting)
-                    );
-                }
+                log::error!(
+                    "{destination}: the last flush may be lost: {error}; {}",
+                    sink::hint(&error, setting)
+                );
             }
         }
     }

@@ -1,13 +1,13 @@
-//! Snapshots that wait for one backend. Bounded: a dead backend costs its own flushes, counted, and
-//! nobody else anything.
+//! Flushes that wait for one backend. Bounded: a dead backend costs its own flushes, the oldest first
+//! and counted, and nobody else anything.
 
 use crate::metric::meter::Outside;
 use crate::metric::snapshot::Snapshot;
-use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
-use std::sync::Arc;
-
-/// Flushes that may wait for a backend: at the default interval, almost three minutes.
-pub const FLUSHES_MAX: usize = 16;
+use crate::runtime::clock::monotonic_ms;
+use crate::runtime::log::RateLimit;
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// What may wait for one backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,27 +27,199 @@ impl Default for Limits {
     }
 }
 
-/// The flusher's end.
+/// The flusher's end. Dropping it closes the outbox: what is in it is still to be delivered.
 #[derive(Debug)]
 pub struct Outbox {
-    sender: Sender<Arc<Snapshot>>,
+    shared: Arc<Shared>,
+}
+
+/// The backend's end, and that of whoever waits for the backend.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    backend: &'static str,
+    limits: Limits,
     outside: Arc<Outside>,
+    complaints: RateLimit,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The oldest first, each with its memory.
+    flushes: VecDeque<(Arc<Snapshot>, usize)>,
+    /// Memory of all of them.
+    bytes: usize,
+    /// The first is being delivered right now: it is not dropped, and counts for no limit.
+    in_hand: bool,
+    closed: bool,
+}
+
+impl State {
+    fn pop(&mut self) {
+        if let Some((_, bytes)) = self.flushes.pop_front() {
+            self.bytes -= bytes;
+        }
+        self.in_hand = false;
+    }
+
+    /// Drops the oldest until the rest is within the limits; the newest is never dropped, so one
+    /// that is larger than the limit alone has its chance. Returns how many were dropped.
+    fn trim(&mut self, limits: Limits) -> u64 {
+        let first = usize::from(self.in_hand);
+        let in_hand = if self.in_hand { self.flushes[0].1 } else { 0 };
+        let mut dropped = 0;
+        while self.flushes.len() > first + 1
+            && (self.flushes.len() - first > limits.flushes || self.bytes - in_hand > limits.bytes)
+        {
+            if let Some((_, bytes)) = self.flushes.remove(first) {
+                self.bytes -= bytes;
+                dropped += 1;
+            }
+        }
+        dropped
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn trimmed(&self, mut state: MutexGuard<'_, State>) {
+        let dropped = state.trim(self.limits);
+        drop(state);
+        if dropped == 0 {
+            return;
+        }
+        self.outside.flushes_dropped.add(dropped);
+        if let Some(suppressed) = self.complaints.pass(monotonic_ms()) {
+            let Limits { flushes, bytes } = self.limits;
+            let more = if suppressed == 0 {
+                String::new()
+            } else {
+                format!(" [dropped {suppressed} more times since the last report]")
+            };
+            log::error!(
+                "{}: more flushes wait than the outbox holds, so the oldest are dropped and lost; a larger \
+                 `outboxFlushes` ({flushes}) or `outboxBytes` ({bytes}) keeps more{more}",
+                self.backend
+            );
+        }
+    }
 }
 
 impl Outbox {
-    /// An outbox and the end its backend reads.
-    pub fn new(outside: Arc<Outside>) -> (Self, Receiver<Arc<Snapshot>>) {
-        let (sender, receiver) = bounded(FLUSHES_MAX);
-        (Self { sender, outside }, receiver)
+    /// An outbox and the end its backend reads; `backend` names it in the log.
+    pub fn new(backend: &'static str, limits: Limits, outside: Arc<Outside>) -> (Self, Queue) {
+        let shared = Arc::new(Shared {
+            backend,
+            limits,
+            outside,
+            complaints: RateLimit::new(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let queue = Queue {
+            shared: shared.clone(),
+        };
+        (Self { shared }, queue)
     }
 
-    /// Puts a snapshot in, or counts it as dropped when there is no room. Never waits.
+    /// Puts a flush in; past the limits the oldest that waits is dropped and counted. Waits for no backend.
     pub fn put(&self, snapshot: &Arc<Snapshot>) {
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
-            self.sender.try_send(snapshot.clone())
-        {
-            self.outside.flushes_dropped.add(1);
+        let bytes = snapshot.memory();
+        let mut state = self.shared.state();
+        if state.closed {
+            // Its backend is gone, by a fault of its own.
+            self.shared.outside.flushes_dropped.add(1);
+            return;
         }
+        state.flushes.push_back((snapshot.clone(), bytes));
+        state.bytes += bytes;
+        self.shared.trimmed(state);
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.shared.state().closed = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Queue {
+    /// Waits for a flush and takes the oldest in hand. It stays in the outbox until it is [`Queue::done`].
+    /// `None` when the outbox is closed and empty.
+    pub fn next(&self) -> Option<Arc<Snapshot>> {
+        let state = self.shared.state();
+        let empty = |state: &mut State| state.flushes.is_empty() && !state.closed;
+        let state = self.shared.changed.wait_while(state, empty);
+        let mut state = state.unwrap_or_else(PoisonError::into_inner);
+        let (snapshot, _) = state.flushes.front()?;
+        let snapshot = snapshot.clone();
+        state.in_hand = true;
+        Some(snapshot)
+    }
+
+    /// Takes the flush in hand out. Whether it was still there: [`Queue::abandon`] may have come first.
+    pub fn done(&self) -> bool {
+        let mut state = self.shared.state();
+        let there = state.in_hand;
+        if there {
+            state.pop();
+        }
+        there
+    }
+
+    /// Lays the flush in hand back, to be tried again.
+    pub fn put_back(&self) {
+        let mut state = self.shared.state();
+        state.in_hand = false;
+        self.shared.trimmed(state);
+    }
+
+    /// Waits so long, or until the outbox is closed.
+    pub fn pause(&self, at_most: Duration) {
+        let state = self.shared.state();
+        let open = |state: &mut State| !state.closed;
+        // Poisoned or not: the wait is over.
+        drop(self.shared.changed.wait_timeout_while(state, at_most, open));
+    }
+
+    /// Whether no flush will come any more.
+    pub fn is_closed(&self) -> bool {
+        self.shared.state().closed
+    }
+
+    /// Flushes in it, the one in hand included.
+    pub fn len(&self) -> usize {
+        self.shared.state().flushes.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Closes the outbox, empties it and counts what was in it as dropped, the one in hand included.
+    /// Returns how many.
+    pub fn abandon(&self) -> u64 {
+        let mut state = self.shared.state();
+        let lost = state.flushes.len() as u64;
+        state.flushes.clear();
+        state.bytes = 0;
+        state.in_hand = false;
+        state.closed = true;
+        self.shared.outside.flushes_dropped.add(lost);
+        self.shared.changed.notify_all();
+        lost
     }
 }
 
@@ -55,24 +227,93 @@ impl Outbox {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_does_not_fit_is_counted_and_what_fits_is_kept_in_order() {
+    fn flush(timestamp: i64, samples: usize) -> Arc<Snapshot> {
+        Arc::new(Snapshot {
+            timestamp,
+            samples: vec![0.0; samples],
+            ..Snapshot::default()
+        })
+    }
+
+    fn outbox(flushes: usize, bytes: usize) -> (Outbox, Queue, Arc<Outside>) {
         let outside = Arc::new(Outside::default());
-        let (outbox, receiver) = Outbox::new(outside.clone());
-        for timestamp in 0..FLUSHES_MAX as i64 + 3 {
-            outbox.put(&Arc::new(Snapshot {
-                timestamp,
-                ..Snapshot::default()
-            }));
+        let (outbox, queue) = Outbox::new("test", Limits { flushes, bytes }, outside.clone());
+        (outbox, queue, outside)
+    }
+
+    /// Closes the outbox and takes everything out.
+    fn left(outbox: Outbox, queue: &Queue) -> Vec<i64> {
+        drop(outbox);
+        let mut left = Vec::new();
+        while let Some(snapshot) = queue.next() {
+            left.push(snapshot.timestamp);
+            assert!(queue.done());
         }
-        assert_eq!(outside.flushes_dropped.total(), 3);
-        let kept: Vec<_> = receiver
-            .try_iter()
-            .map(|snapshot| snapshot.timestamp)
-            .collect();
-        assert_eq!(kept, (0..FLUSHES_MAX as i64).collect::<Vec<_>>());
-        drop(receiver);
-        outbox.put(&Arc::default());
+        left
+    }
+
+    #[test]
+    fn the_oldest_make_room_and_the_rest_keeps_its_order() {
+        let (outbox, queue, outside) = outbox(3, usize::MAX);
+        (0..7).for_each(|timestamp| outbox.put(&flush(timestamp, 0)));
         assert_eq!(outside.flushes_dropped.total(), 4);
+        assert_eq!(queue.len(), 3);
+        assert_eq!(left(outbox, &queue), [4, 5, 6]);
+        assert_eq!(outside.flushes_dropped.total(), 4);
+    }
+
+    #[test]
+    fn memory_is_a_limit_too_but_the_newest_is_kept() {
+        let two = flush(0, 1000).memory() + flush(1, 1000).memory();
+        let (outbox, queue, outside) = outbox(10, two);
+        (0..4).for_each(|timestamp| outbox.put(&flush(timestamp, 1000)));
+        assert_eq!(outside.flushes_dropped.total(), 2);
+        assert_eq!(queue.len(), 2);
+        outbox.put(&flush(4, 1_000_000));
+        assert_eq!(outside.flushes_dropped.total(), 4);
+        assert_eq!(left(outbox, &queue), [4]);
+    }
+
+    #[test]
+    fn the_one_in_hand_is_not_dropped_before_it_is_laid_back() {
+        let (outbox, queue, outside) = outbox(2, usize::MAX);
+        outbox.put(&flush(0, 0));
+        assert_eq!(queue.next().expect("a flush").timestamp, 0);
+        (1..5).for_each(|timestamp| outbox.put(&flush(timestamp, 0)));
+        assert_eq!(outside.flushes_dropped.total(), 2, "1 and 2");
+        assert_eq!(queue.len(), 3);
+        queue.put_back();
+        assert_eq!(outside.flushes_dropped.total(), 3);
+        assert_eq!(left(outbox, &queue), [3, 4]);
+    }
+
+    #[test]
+    fn what_is_abandoned_is_counted_once() {
+        let (outbox, queue, outside) = outbox(5, usize::MAX);
+        (0..3).for_each(|timestamp| outbox.put(&flush(timestamp, 0)));
+        queue.next().expect("a flush");
+        assert_eq!(queue.abandon(), 3);
+        assert!(
+            !queue.done(),
+            "the flush in hand was counted as lost already"
+        );
+        assert_eq!(queue.abandon(), 0);
+        outbox.put(&flush(3, 0));
+        assert_eq!(outside.flushes_dropped.total(), 4);
+        assert!(queue.next().is_none());
+    }
+
+    #[test]
+    fn a_closed_outbox_ends_every_wait() {
+        let (outbox, queue, _) = outbox(5, usize::MAX);
+        assert!(!queue.is_closed());
+        std::thread::scope(|scope| {
+            let next = scope.spawn(|| queue.next());
+            let pause = scope.spawn(|| queue.pause(Duration::from_secs(3600)));
+            drop(outbox);
+            assert!(next.join().expect("no panic").is_none());
+            pause.join().expect("no panic");
+        });
+        assert!(queue.is_closed());
     }
 }

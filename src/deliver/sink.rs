@@ -1,13 +1,18 @@
 //! The ways out. A sink moves bytes and knows nothing of what they mean.
 
-use std::io::{self, Write};
+use crate::runtime::sys::socket::unacknowledged;
+use socket2::{SockRef, TcpKeepalive};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
-use std::time::Duration;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 /// How long connecting to one address may take.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// How long a peer may take nothing before it is given up.
 const WRITE_MAX: Duration = Duration::from_secs(10);
+/// How long a peer may take to close a connection after us.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
 
 /// Connects to the first address of `host` that answers.
 ///
@@ -36,7 +41,114 @@ pub fn send_and_close(mut stream: TcpStream, payload: &[u8]) -> io::Result<()> {
     stream.shutdown(Shutdown::Write)
 }
 
-/// What most likely stands behind an error of [`connect`] or [`send_and_close`], and what to do;
+/// A connection that stays open from one payload to the next.
+///
+/// A write only hands bytes to the kernel, and it goes on doing so for a while after the peer is gone.
+/// So one asks [`Kept::settle`] before the next payload, and holds the last one ready until then.
+#[derive(Debug)]
+pub struct Kept {
+    stream: TcpStream,
+}
+
+impl Kept {
+    /// Connects as [`connect`] does.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn connect(host: &str, port: u16) -> io::Result<Self> {
+        let stream = connect(host, port)?;
+        // A payload is one write; its end need not wait for the acknowledgement of the one before.
+        stream.set_nodelay(true)?;
+        let socket = SockRef::from(&stream);
+        // A machine that vanished says nothing: with bytes on their way the kernel gives the connection
+        // up as a write does, and without any it asks, which keeps firewalls from forgetting it, too.
+        socket.set_tcp_user_timeout(Some(WRITE_MAX))?;
+        let keepalive = TcpKeepalive::new()
+            .with_time(Duration::from_secs(60))
+            .with_interval(WRITE_MAX);
+        socket.set_tcp_keepalive(&keepalive)?;
+        Ok(Self { stream })
+    }
+
+    /// Waits until the peer's kernel has everything sent so far.
+    ///
+    /// # Errors
+    /// When the peer closed or reset the connection, or took nothing for ten seconds. What was sent
+    /// last may be lost then.
+    pub fn settle(&mut self) -> io::Result<()> {
+        const NAP_MAX: Duration = Duration::from_millis(20);
+        let mut nap = Duration::from_micros(50);
+        let mut fewest = usize::MAX;
+        let mut progress = Instant::now();
+        loop {
+            self.still_open()?;
+            let left = unacknowledged(self.stream.as_fd())?;
+            if left == 0 {
+                return Ok(());
+            }
+            if left < fewest {
+                (fewest, progress) = (left, Instant::now());
+            } else if progress.elapsed() > WRITE_MAX {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            // No event tells of an acknowledgement.
+            std::thread::sleep(nap);
+            nap = (nap * 2).min(NAP_MAX);
+        }
+    }
+
+    /// Looks for the peer's end, which stands behind whatever it may have sent.
+    fn still_open(&mut self) -> io::Result<()> {
+        self.stream.set_nonblocking(true)?;
+        let end = read_to_end(&mut self.stream);
+        self.stream.set_nonblocking(false)?;
+        match end {
+            Ok(()) => Err(io::Error::new(
+                io::ErrorKind::ConnectionReset,
+                "the peer closed the connection",
+            )),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes everything.
+    ///
+    /// # Errors
+    /// When the peer resets, or takes nothing for ten seconds.
+    pub fn send(&mut self, payload: &[u8]) -> io::Result<()> {
+        self.stream.write_all(payload)
+    }
+
+    /// Closes our half and waits a second at most for the peer to close its own: then it has everything.
+    ///
+    /// # Errors
+    /// When the peer resets: what was sent last may be lost.
+    pub fn close(mut self) -> io::Result<()> {
+        self.stream.shutdown(Shutdown::Write)?;
+        self.stream.set_read_timeout(Some(CLOSE_MAX))?;
+        match read_to_end(&mut self.stream) {
+            // A peer that takes its time has the bytes in its kernel, or will.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            closed => closed,
+        }
+    }
+}
+
+/// Reads and forgets what a peer sends that should send nothing, a little at most.
+fn read_to_end(stream: &mut TcpStream) -> io::Result<()> {
+    let mut waste = [0; 4096];
+    for _ in 0..64 {
+        match stream.read(&mut waste) {
+            Ok(0) => return Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+    }
+    Err(io::ErrorKind::WouldBlock.into())
+}
+
+/// What most likely stands behind an error of [`connect`] or of sending, and what to do;
 /// `setting` names the keys of the config file that say where to connect.
 pub fn hint(error: &io::Error, setting: &str) -> String {
     match error.kind() {

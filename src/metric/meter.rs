@@ -45,8 +45,10 @@ impl Count {
 pub struct Outside {
     /// Flushes a backend took to its end.
     pub flushes_delivered: Count,
-    /// Flushes a backend could not deliver, or had no room to queue.
+    /// Flushes that reach no backend any more: given up, or the outbox had no room for them.
     pub flushes_dropped: Count,
+    /// Attempts to deliver that failed; most backends try again.
+    pub deliveries_failed: Count,
     /// Workers that had not answered when a flush went out.
     pub workers_late: Count,
     /// Samples of timers past the exact limit that lie outside the histogram's bounds.
@@ -159,8 +161,14 @@ pub const METERS: &[Meter] = &[
     meter(
         "flushes_dropped",
         true,
-        "flushes backends could not deliver since the last flush",
+        "flushes lost on the way out: the outbox was full, or its backend gave them up",
         |_, o| o.flushes_dropped.total(),
+    ),
+    meter(
+        "deliveries_failed",
+        false,
+        "attempts to deliver a flush that failed; it waits and is tried again",
+        |_, o| o.deliveries_failed.total(),
     ),
 ];
 
@@ -217,10 +225,11 @@ mod tests {
         outside.timer_samples_outside.add(17);
         outside.flushes_delivered.add(18);
         outside.flushes_dropped.add(19);
+        outside.deliveries_failed.add(20);
         let totals = Totals::read(&tally, &outside);
         let mut values: Vec<_> = totals.since(&none).iter().map(|m| m.value as u64).collect();
         values.sort_unstable();
-        assert_eq!(values, (1..=19).collect::<Vec<_>>());
+        assert_eq!(values, (1..=20).collect::<Vec<_>>());
         assert_eq!(
             totals.since(&totals).iter().map(|m| m.value).sum::<f64>(),
             0.0

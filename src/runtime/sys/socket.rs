@@ -62,6 +62,18 @@ pub fn force_receive_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<
     super::check(result).map(drop)
 }
 
+/// Bytes written into a TCP connection that the peer's kernel has not acknowledged (`SIOCOUTQ`).
+///
+/// # Errors
+/// When the socket is not a TCP connection.
+pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: SIOCOUTQ, which Linux spells TIOCOUTQ too, writes one int through the pointer, and the
+    // int lives across the call; the socket is open.
+    super::check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) })?;
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
