@@ -1,8 +1,13 @@
-//! The console backend: a flush as text for people.
+//! The console backend: a flush as text, for people in StatsD's own layout or for programs as JSON.
 
-use crate::metric::snapshot::Snapshot;
-use std::fmt::Write as _;
-use std::io::{self, Write as _};
+mod json;
+
+use super::inspector::{self, Value, inspect};
+use super::number;
+use crate::metric::meter::METERS;
+use crate::metric::snapshot::{SelfMetric, Set, Snapshot, Statistic, Timer};
+use crate::runtime::sys::time::{ZonedTime, zoned_time};
+use std::io::{self, Write};
 
 /// Options of the console backend.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -23,140 +28,309 @@ pub enum Layout {
     Json,
 }
 
-/// Appends a flush: a heading, then one line a metric, kinds in the reference's order.
-pub fn encode(snapshot: &Snapshot, out: &mut Vec<u8>) {
+/// Appends a flush.
+pub fn encode(snapshot: &Snapshot, options: &Options, out: &mut Vec<u8>) {
     // Writing to a Vec cannot fail.
-    let _ = write(snapshot, out);
+    let _ = match options.layout {
+        Layout::Node => object(snapshot, inspector::Options::default(), out),
+        Layout::Pretty => object(
+            snapshot,
+            inspector::Options {
+                depth: 5,
+                colors: true,
+            },
+            out,
+        ),
+        Layout::Json => json::write(snapshot, out),
+    };
 }
 
-fn write(snapshot: &Snapshot, out: &mut Vec<u8>) -> io::Result<()> {
-    writeln!(out, "Flushing stats at {}", snapshot.timestamp)?;
-    for counter in &snapshot.counters {
-        writeln!(
-            out,
-            "  counter {} {} ({}/s)",
-            Shown(&counter.name),
-            Number(counter.value),
-            Number(counter.rate)
-        )?;
-    }
-    for timer in &snapshot.timers {
-        write!(out, "  timer   {}", Shown(&timer.name))?;
-        for statistic in &snapshot.statistics[timer.statistics.clone()] {
-            write!(
-                out,
-                " {}={}",
-                snapshot.fields[statistic.field as usize],
-                Number(statistic.value)
-            )?;
+/// The heading, the object of the reference, and what was lost.
+fn object(snapshot: &Snapshot, how: inspector::Options, out: &mut Vec<u8>) -> io::Result<()> {
+    writeln!(out, "{}", heading(zoned_time(snapshot.timestamp)))?;
+    inspect(value(snapshot), how, out);
+    out.push(b'\n');
+    let is_loss = |metric: &&SelfMetric| {
+        let meter = METERS.iter().find(|meter| meter.name == metric.name);
+        metric.value > 0.0 && meter.is_some_and(|meter| meter.loss)
+    };
+    let mut losses = snapshot.self_metrics.iter().filter(is_loss).peekable();
+    if losses.peek().is_some() {
+        write!(out, "LOST")?;
+        for metric in losses {
+            write!(out, " {}=", metric.name)?;
+            number::write(out, metric.value);
         }
-        writeln!(out)?;
-    }
-    for gauge in &snapshot.gauges {
-        writeln!(
-            out,
-            "  gauge   {} {}",
-            Shown(&gauge.name),
-            Number(gauge.value)
-        )?;
-    }
-    for set in &snapshot.sets {
-        writeln!(
-            out,
-            "  set     {} {} members",
-            Shown(&set.name),
-            set.members.len()
-        )?;
-    }
-    let losses: Vec<_> = (snapshot.self_metrics.iter())
-        .filter(|metric| metric.value > 0.0 && is_loss(metric.name))
-        .map(|metric| format!("{}={}", metric.name, Number(metric.value)))
-        .collect();
-    if !losses.is_empty() {
-        writeln!(out, "  LOST    {}", losses.join(" "))?;
+        out.push(b'\n');
     }
     Ok(())
 }
 
-fn is_loss(name: &str) -> bool {
-    crate::metric::meter::METERS
+/// The first line: the moment as JavaScript's `Date` prints it. Node.js knows long names of time zones; we
+/// know that of UTC, and of others the abbreviation.
+fn heading(at: Option<ZonedTime>) -> String {
+    const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let Some(at) = at else {
+        return "Flushing stats at  Invalid Date".into();
+    };
+    let zone = match &*at.zone {
+        "UTC" => "Coordinated Universal Time",
+        zone => zone,
+    };
+    let sign = if at.utc_offset_s < 0 { '-' } else { '+' };
+    let ahead = at.utc_offset_s.abs() / 60;
+    let time = &at.time;
+    format!(
+        "Flushing stats at  {} {} {:02} {:04} {:02}:{:02}:{:02} GMT{sign}{:02}{:02} ({zone})",
+        DAYS[at.weekday % 7],
+        MONTHS[time.month % 12],
+        time.day,
+        at.year,
+        time.hour,
+        time.minute,
+        time.second,
+        ahead / 60,
+        ahead % 60,
+    )
+}
+
+/// The object the reference prints.
+fn value(snapshot: &Snapshot) -> Value<'_> {
+    let counters = snapshot.counters.iter();
+    let rates = counters.clone();
+    let gauges = snapshot.gauges.iter();
+    let timers = snapshot.timers.iter();
+    let statistics = timers.clone();
+    let parts = [
+        (
+            "counters",
+            Value::object(counters.map(|c| (&*c.name, Value::Number(c.value)))),
+        ),
+        (
+            "timers",
+            Value::object(timers.map(|timer| (&*timer.name, samples(snapshot, timer)))),
+        ),
+        (
+            "gauges",
+            Value::object(gauges.map(|g| (&*g.name, Value::Number(g.value)))),
+        ),
+        (
+            "timer_data",
+            Value::object(statistics.map(|timer| (&*timer.name, timer_data(snapshot, timer)))),
+        ),
+        (
+            "counter_rates",
+            Value::object(rates.map(|c| (&*c.name, Value::Number(c.rate)))),
+        ),
+        (
+            "sets",
+            Value::object(snapshot.sets.iter().map(|set| (&*set.name, members(set)))),
+        ),
+        ("pctThreshold", Value::numbers(&snapshot.thresholds)),
+    ];
+    Value::object(parts.into_iter())
+}
+
+/// A timer's samples; past the exact limit they are not kept, and an empty list would be a lie.
+fn samples<'a>(snapshot: &'a Snapshot, timer: &Timer) -> Value<'a> {
+    match timer.folded {
+        0 => Value::numbers(&snapshot.samples[timer.samples.clone()]),
+        count => Value::Omitted(format!("Histogram of {count} values").into()),
+    }
+}
+
+/// Begins the names of a histogram's bins among the fields of a timer.
+const HISTOGRAM: &str = "histogram.";
+
+/// The statistics of a timer with their names, and the bins of its histogram, which are an object of their
+/// own and come last.
+fn statistics<'a>(
+    snapshot: &'a Snapshot,
+    timer: &Timer,
+) -> (
+    impl Iterator<Item = (&'a str, f64)> + 'a,
+    impl ExactSizeIterator<Item = (&'a str, f64)> + 'a,
+) {
+    let all = &snapshot.statistics[timer.statistics.clone()];
+    let name = |statistic: &Statistic| &*snapshot.fields[statistic.field as usize];
+    let bins = all
         .iter()
-        .any(|meter| meter.loss && meter.name == name)
+        .position(|statistic| name(statistic).starts_with(HISTOGRAM));
+    let (fields, bins) = all.split_at(bins.unwrap_or(all.len()));
+    (
+        fields.iter().map(move |field| (name(field), field.value)),
+        bins.iter()
+            .map(move |bin| (&name(bin)[HISTOGRAM.len()..], bin.value)),
+    )
 }
 
-/// A name on a terminal: one that was kept verbatim may hold what would move the cursor.
-struct Shown<'a>(&'a str);
-
-impl std::fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for c in self.0.chars() {
-            if c.is_control() {
-                write!(f, "{}", c.escape_default())?;
-            } else {
-                f.write_char(c)?;
-            }
-        }
-        Ok(())
-    }
+fn timer_data<'a>(snapshot: &'a Snapshot, timer: &Timer) -> Value<'a> {
+    let numbers = |(name, number)| (name, Value::Number(number));
+    let (fields, bins) = statistics(snapshot, timer);
+    let histogram = (bins.len() > 0).then(|| ("histogram", Value::object(bins.map(numbers))));
+    Value::object(fields.map(numbers).chain(histogram))
 }
 
-/// A number as the other backends print it.
-struct Number(f64);
+/// Members as text, in the order of their bytes: in which they came, nobody remembers.
+fn sorted(set: &Set) -> Vec<&[u8]> {
+    let mut members: Vec<&[u8]> = set.members.iter().map(|member| &**member).collect();
+    members.sort_unstable();
+    members
+}
 
-impl std::fmt::Display for Number {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut text = Vec::new();
-        super::number::write(&mut text, self.0);
-        f.write_str(&String::from_utf8_lossy(&text))
-    }
+fn members(set: &Set) -> Value<'_> {
+    let text = |member| Value::Text(String::from_utf8_lossy(member));
+    Value::list(sorted(set).into_iter().map(text))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metric::snapshot::{Counter, Gauge, SelfMetric, Statistic, Timer};
+    use crate::metric::snapshot::{Counter, Gauge};
+    use crate::runtime::sys::time::LocalTime;
 
-    #[test]
-    fn a_flush_as_text() {
-        let snapshot = Snapshot {
-            timestamp: 60,
-            counters: vec![Counter {
-                name: "hits".into(),
-                value: 5.0,
-                rate: 0.5,
-            }],
-            timers: vec![Timer {
-                name: "t".into(),
-                statistics: 0..1,
-                samples: 0..0,
-            }],
+    /// A flush with something of everything; what Node.js prints of the same object is in the files below, its
+    /// stand-in for the long timer put there by hand.
+    pub(super) fn snapshot() -> Snapshot {
+        let counter = |name: &str, value: f64| Counter {
+            name: name.into(),
+            value,
+            rate: value / 1.5,
+        };
+        let fields = [
+            "mean_90",
+            "upper_90",
+            "count",
+            "histogram.bin_10",
+            "histogram.bin_inf",
+        ];
+        let statistic = |(field, value)| Statistic { field, value };
+        Snapshot {
+            timestamp: 1_795_634_070,
+            counters: vec![
+                counter("statsd.packets_received", 7.0),
+                counter("a", 1.0),
+                counter("hits.b", 2.5),
+            ],
+            timers: vec![
+                Timer {
+                    name: "h".into(),
+                    statistics: 0..5,
+                    samples: 0..10,
+                    folded: 0,
+                },
+                Timer {
+                    name: "idle".into(),
+                    samples: 10..10,
+                    ..Timer::default()
+                },
+                Timer {
+                    name: "long".into(),
+                    samples: 10..10,
+                    folded: 5000,
+                    ..Timer::default()
+                },
+            ],
             gauges: vec![Gauge {
-                name: "g\u{1b}[2J".into(),
-                value: 1.25,
+                name: "g".into(),
+                value: -0.0,
             }],
-            fields: vec!["mean".to_string()].into(),
-            statistics: vec![Statistic {
-                field: 0,
-                value: 3.0,
+            sets: vec![Set {
+                name: "u".into(),
+                members: [
+                    &b"a"[..],
+                    b"b",
+                    b"it's",
+                    b"10",
+                    b"caf\xc3\xa9",
+                    b"\xff",
+                    b"x\ty",
+                ]
+                .into_iter()
+                .map(Box::from)
+                .collect(),
             }],
+            thresholds: vec![90.0, -10.0, 99.9],
+            fields: fields.map(String::from).into(),
+            statistics: [(0, f64::NAN), (1, 14.0), (2, 10.0), (3, 5.0), (4, 5.0)]
+                .map(statistic)
+                .into(),
+            samples: vec![5.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 50.0],
             self_metrics: vec![
                 SelfMetric {
                     name: "packets",
-                    value: 2.0,
+                    value: 7.0,
                 },
                 SelfMetric {
-                    name: "kernel_drops",
-                    value: 7.0,
+                    name: "truncated",
+                    value: 0.0,
                 },
             ],
             ..Snapshot::default()
-        };
+        }
+    }
+
+    pub(super) fn text(snapshot: &Snapshot, layout: Layout) -> String {
         let mut out = Vec::new();
-        encode(&snapshot, &mut out);
+        encode(snapshot, &Options { layout }, &mut out);
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn the_heading_is_a_date_of_javascript() {
+        let mut at = ZonedTime {
+            time: LocalTime {
+                day: 5,
+                month: 10,
+                hour: 9,
+                minute: 4,
+                second: 30,
+            },
+            year: 2026,
+            weekday: 4,
+            utc_offset_s: 0,
+            zone: "UTC".into(),
+        };
         assert_eq!(
-            String::from_utf8(out).expect("text"),
-            "Flushing stats at 60\n  counter hits 5 (0.5/s)\n  timer   t mean=3\n  \
-             gauge   g\\u{1b}[2J 1.25\n  LOST    kernel_drops=7\n"
+            heading(Some(at.clone())),
+            "Flushing stats at  Thu Nov 05 2026 09:04:30 GMT+0000 (Coordinated Universal Time)"
         );
+        (at.utc_offset_s, at.zone) = (-12_600, "NST".into());
+        assert_eq!(
+            heading(Some(at)),
+            "Flushing stats at  Thu Nov 05 2026 09:04:30 GMT-0330 (NST)"
+        );
+        assert_eq!(heading(None), "Flushing stats at  Invalid Date");
+    }
+
+    #[test]
+    fn an_object_as_the_reference_prints_it() {
+        let printed = text(&snapshot(), Layout::Node);
+        let (first, object) = printed.split_once('\n').expect("several lines");
+        assert!(first.starts_with("Flushing stats at  "), "{first}");
+        assert_eq!(object, include_str!("console/node.txt"));
+    }
+
+    #[test]
+    fn colours_and_depth_when_asked_for() {
+        let printed = text(&snapshot(), Layout::Pretty).replace('\u{1b}', "^");
+        let (_, object) = printed.split_once('\n').expect("several lines");
+        assert_eq!(object, include_str!("console/pretty.txt"));
+    }
+
+    #[test]
+    fn what_was_lost_is_said_behind_the_object() {
+        let mut snapshot = snapshot();
+        for (name, value) in [("kernel_drops", 7.0), ("flushes_dropped", 1.0)] {
+            snapshot.self_metrics.push(SelfMetric { name, value });
+        }
+        for layout in [Layout::Node, Layout::Pretty] {
+            let printed = text(&snapshot, layout);
+            let end = "\n}\nLOST kernel_drops=7 flushes_dropped=1\n";
+            assert!(printed.ends_with(end), "{printed}");
+        }
     }
 }

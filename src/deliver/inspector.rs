@@ -5,7 +5,8 @@
 //! together afterwards; whether it could is known after 80 columns at the latest.
 //!
 //! Not as there: an object's keys stay in the order given, where JavaScript puts those that look like
-//! integers first; and past 128 MiB of text Node.js leaves out what is nested.
+//! integers first; past 128 MiB of text Node.js leaves out what is nested; and in a list in columns a rare
+//! character of Unicode may be taken for wider or narrower than it is.
 
 use super::number;
 use std::borrow::Cow;

@@ -14,7 +14,7 @@ pub mod sink;
 pub mod status;
 
 use crate::metric::meter::Outside;
-use crate::runtime::clock::Clock;
+use crate::runtime::clock::{Clock, rounded_seconds};
 use crate::runtime::stdout;
 use crossbeam::channel::{Receiver, bounded};
 use graphite::Graphite;
@@ -160,7 +160,9 @@ impl Runners {
 
 fn run(backend: &Backend, clock: &Clock, outside: &Outside, snapshots: &Queue, status: &Status) {
     match backend {
-        Backend::Console(_) => {
+        Backend::Console(options) => {
+            let now = || rounded_seconds(clock.now_ms());
+            status.set(&[("lastFlush", now()), ("lastException", now())]);
             run_each(
                 outside,
                 snapshots,
@@ -168,8 +170,15 @@ fn run(backend: &Backend, clock: &Clock, outside: &Outside, snapshots: &Queue, s
                 "the redirection",
                 |snapshot| {
                     let mut text = Vec::new();
-                    console::encode(snapshot, &mut text);
-                    stdout::write(text)
+                    console::encode(snapshot, options, &mut text);
+                    let written = stdout::write(text);
+                    let changed = if written.is_ok() {
+                        "lastFlush"
+                    } else {
+                        "lastException"
+                    };
+                    status.set(&[(changed, now())]);
+                    written
                 },
             );
         }

@@ -327,6 +327,9 @@ impl Flusher {
 
         let mut snapshot = Snapshot {
             timestamp,
+            thresholds: (self.options.thresholds.iter())
+                .map(|threshold| threshold.percent)
+                .collect(),
             fields: self.statistics.fields(),
             ..Snapshot::default()
         };
@@ -350,6 +353,10 @@ impl Flusher {
                 name: name.clone(),
                 statistics: statistics..snapshot.statistics.len(),
                 samples: samples..snapshot.samples.len(),
+                folded: timer
+                    .histogram
+                    .as_ref()
+                    .map_or(0, |histogram| histogram.moments.count),
             });
         }
         for (name, gauge) in self.state.gauges.living() {
@@ -423,5 +430,45 @@ impl Own {
             state.count(id, 0.0);
         }
         own
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_says_of_which_timers_it_has_no_samples() {
+        let options = Options {
+            exact_samples: 3,
+            ..Options::default()
+        };
+        let registry = Arc::new(Registry::new());
+        let link = Link {
+            epoch: Arc::default(),
+            full: crossbeam::channel::never(),
+            empty: Arc::new(ArrayQueue::new(1)),
+            workers: Vec::new(),
+        };
+        let clock = Clock::Manual(crate::runtime::clock::Manual::new(0));
+        let mut flusher = Flusher::new(options, clock, registry.clone(), link, Arc::default());
+        let mut harvest = Harvest::default();
+        for (name, samples) in [("few", 3), ("many", 4)] {
+            harvest.timers.push(crate::metric::harvest::TimerPart {
+                id: registry.id(Kind::Timer, name),
+                hits: samples,
+                samples: samples as usize,
+                weight: f64::from(samples),
+                histogram: None,
+            });
+            harvest.samples.extend((0..samples).rev().map(f64::from));
+        }
+        flusher.absorb(harvest);
+        let snapshot = flusher.flush();
+        let timers = snapshot.timers.iter();
+        let kept: Vec<_> = timers.map(|t| (t.samples.clone(), t.folded)).collect();
+        assert_eq!(kept, [(0..3, 0), (3..3, 4)]);
+        assert_eq!(snapshot.samples, [0.0, 1.0, 2.0]);
+        assert_eq!(snapshot.thresholds, [90.0]);
     }
 }

@@ -35,7 +35,7 @@ pub struct Set {
 }
 
 /// A timer at the end of its interval.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Timer {
     /// Cleaned name with tags.
     pub name: Name,
@@ -43,6 +43,8 @@ pub struct Timer {
     pub statistics: Range<usize>,
     /// Its samples, ascending, in [`Snapshot::samples`]; none past the exact limit.
     pub samples: Range<usize>,
+    /// How many samples went into a histogram, past the exact limit; 0 when they are all here.
+    pub folded: u64,
 }
 
 /// One statistic of one timer: which, as an index into [`Snapshot::fields`], and its value.
@@ -76,6 +78,8 @@ pub struct Snapshot {
     pub gauges: Vec<Gauge>,
     /// Sets in order of first appearance.
     pub sets: Vec<Set>,
+    /// Percentiles in the order configured: positive from below, negative from above.
+    pub thresholds: Vec<f64>,
     /// Names of timer statistics, e.g. `mean_90`, `histogram.bin_10`; the same for every snapshot.
     pub fields: Arc<[String]>,
     /// Statistics of all timers, one timer after another, in the reference's order.

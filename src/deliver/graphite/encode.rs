@@ -243,7 +243,7 @@ mod tests {
             timers: vec![Timer {
                 name: "t".into(),
                 statistics: 0..2,
-                samples: 0..0,
+                ..Timer::default()
             }],
             gauges: vec![Gauge {
                 name: "g".into(),
