@@ -27,7 +27,7 @@
 //!    sample path there is no lock, no atomic read-modify-write, no log, no configuration look-up,
 //!    and no allocation but for a name never seen, the growth of a timer or of a gauge's deltas, a new
 //!    set member, and one buffer a batch while a large table is read ahead of. The clock is
-//!    read once a batch.
+//!    read once a batch, and so is the switch of `dumpMessages`, which logs every line.
 //! 2. **A harvest is taken in place, at a batch boundary.** The flusher raises one number; a worker
 //!    that sees it takes what is queued, moves what it collected into a recycled
 //!    [`metric::harvest::Harvest`] and sends it through a bounded channel with room for every worker. An

@@ -15,7 +15,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The exit code for a wrong configuration; clap uses the same for wrong arguments.
 const MISCONFIGURED: u8 = 2;
 
-/// How long the last lines of the log may wait for whoever reads standard output.
+/// How long the last lines of the log may wait for whoever reads them.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A StatsD server: metrics in over UDP, aggregates out to Graphite.
@@ -70,13 +70,13 @@ fn main() -> ExitCode {
     }
 
     config.threads = arguments.threads.map(usize::from).or(config.threads);
-    runtime::log::init(config.log.debug);
+    runtime::log::init(&config.log);
     if path.is_some() {
         log::info!("[{}] reading config file: {name}", std::process::id());
     }
     warnings.iter().for_each(|warning| log::warn!("{warning}"));
     let outcome = server::run(config);
-    stdout::finish(LAST_WORDS);
+    runtime::log::finish(LAST_WORDS);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

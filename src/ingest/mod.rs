@@ -1,7 +1,7 @@
 //! Ingest: a pinned thread, one source, one table. The hot loop, on one screen.
 //!
-//! On the sample path there is no lock, no atomic read-modify-write, no log, no clock and no
-//! configuration look-up, and memory is asked for only by a name never seen, the growth of a timer or
+//! On the sample path there is no lock, no atomic read-modify-write, no log (unless `dumpMessages` asks
+//! for every line), no clock and no configuration look-up, and memory is asked for only by a name never seen, the growth of a timer or
 //! of a gauge's deltas, a new set member, and once a batch to read ahead of a large table.
 
 pub mod name;
@@ -16,6 +16,7 @@ use crate::metric::cell::Stamp;
 use crate::metric::harvest::Harvest;
 use crate::metric::sample::Sample;
 use crate::runtime::clock::monotonic_ns;
+use crate::runtime::log;
 use crate::runtime::stop::Stop;
 use crate::runtime::sys::thread::precise_sleep;
 use crossbeam::channel::Sender;
@@ -187,6 +188,9 @@ pub fn record(batch: &Batch, table: &mut Table) {
     if batch.received() == 0 {
         return;
     }
+    if log::dumping() {
+        dump(batch);
+    }
     table.begin_batch(Stamp(monotonic_ns()));
     if table.is_large() {
         let mut ahead = Vec::with_capacity(AHEAD);
@@ -204,6 +208,18 @@ pub fn record(batch: &Batch, table: &mut Table) {
             .for_each(|(sample, hash)| table.record_hashed(&sample, hash));
     } else {
         read(batch, table, |table, sample| table.record(&sample));
+    }
+}
+
+/// Logs every line of a batch as it came, good or bad. Out of the way of the usual batch.
+#[cold]
+fn dump(batch: &Batch) {
+    for packet in batch.packets() {
+        for line in packet.whole_lines().split(|byte| *byte == b'\n') {
+            if !line.is_empty() {
+                log::line(&format_args!("{}", String::from_utf8_lossy(line)));
+            }
+        }
     }
 }
 

@@ -1,14 +1,16 @@
-//! Log lines as StatsD writes them, and a brake for those that repeat.
+//! The log: lines as StatsD writes them, to standard output or to syslog, and a brake for those that repeat.
 
 use super::stdout;
 use super::sys::time::{LocalTime, local_time};
+use super::syslog::{self, Datagrams, Lost};
 use log::{Level, LevelFilter};
 use std::fmt::{self, Write as _};
-use std::io::Write as _;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// The months, as the log and syslog call them.
 pub(super) const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
 ];
@@ -48,51 +50,130 @@ impl Default for Syslog {
     }
 }
 
-/// Sends the log to standard output, each line flushed, and never waits for it; `RUST_LOG` overrules `debug`.
+/// Whether lines received go to the log.
+/// Written by [`set`], read by every worker once a batch. Relaxed: nothing else is published through it.
+static DUMPING: AtomicBool = AtomicBool::new(false);
+
+/// Whether the program's logger is ours. Relaxed: it only keeps us from another one's level.
+static OURS: AtomicBool = AtomicBool::new(false);
+
+/// Where lines go now. Held only to take or to replace the `Arc`.
+static PLACE: RwLock<Option<Arc<Place>>> = RwLock::new(None);
+
+/// One logger for the whole run; what it does is in [`PLACE`].
+static LOGGER: Logger = Logger;
+
+/// What [`Options`] come to.
+struct Place {
+    /// Used for its filter alone: `RUST_LOG`, or `debug` without it.
+    filter: env_logger::Logger,
+    /// `None` is standard output.
+    syslog: Option<Datagrams>,
+}
+
+/// Makes this the log of the program and begins with these options.
 ///
-/// A second call has no effect.
-pub fn init(debug: bool) {
-    let level = if debug {
+/// Where a test or a program around this library has set a logger of its own, that one stays.
+pub fn init(options: &Options) {
+    if log::set_logger(&LOGGER).is_ok() {
+        OURS.store(true, Ordering::Relaxed);
+    }
+    set(options);
+}
+
+/// Goes on with other options, from the next line on. `RUST_LOG` overrules `debug`.
+pub fn set(options: &Options) {
+    let level = if options.debug {
         LevelFilter::Debug
     } else {
         LevelFilter::Info
     };
-    let initialised = env_logger::Builder::new()
+    let filter = env_logger::Builder::new()
         .filter_level(level)
         .parse_default_env()
-        .target(env_logger::Target::Pipe(Box::new(Offered)))
-        .format(|out, record| {
-            let unix_s = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| since.as_secs());
-            let time = local_time(unix_s.cast_signed());
-            writeln!(
-                out,
-                "{}",
-                Line {
-                    time,
-                    level: record.level(),
-                    message: record.args()
-                }
-            )
-        })
-        .try_init();
-    // The first logger stays: a test or a program around this library may have set its own.
-    drop(initialised);
+        .build();
+    if OURS.load(Ordering::Relaxed) {
+        log::set_max_level(filter.filter());
+    }
+    let syslog = options.syslog.as_ref().and_then(Datagrams::new);
+    let place = Arc::new(Place { filter, syslog });
+    *PLACE.write().unwrap_or_else(PoisonError::into_inner) = Some(place.clone());
+    if place.syslog.is_none() {
+        let lost = syslog::take_lost();
+        if lost > 0 {
+            put(
+                Some(&place),
+                Some(Level::Warn),
+                &format_args!("{}", Lost(lost)),
+            );
+        }
+    }
+    DUMPING.store(options.dump, Ordering::Relaxed);
 }
 
-/// The way to standard output that never waits.
-struct Offered;
+/// Gives the last lines so long to be written: for the end of a process.
+pub fn finish(at_most: Duration) {
+    let lost = syslog::take_lost();
+    if lost > 0 {
+        stdout::complain(format!("statsd-fast: {}\n", Lost(lost)).as_bytes());
+    }
+    stdout::finish(at_most);
+}
 
-impl std::io::Write for Offered {
-    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
-        stdout::offer(line);
-        Ok(line.len())
+/// Whether each line received is to be logged (`dumpMessages`): a worker asks once a batch.
+#[inline]
+pub fn dumping() -> bool {
+    DUMPING.load(Ordering::Relaxed)
+}
+
+/// Logs a line that has no level of its own, whatever the level asked for: `DEBUG` on standard output,
+/// `log.level` in syslog. Never waits.
+pub fn line(message: &fmt::Arguments<'_>) {
+    put(place().as_deref(), None, message);
+}
+
+fn place() -> Option<Arc<Place>> {
+    PLACE.read().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn put(place: Option<&Place>, level: Option<Level>, message: &fmt::Arguments<'_>) {
+    if let Some(syslog) = place.and_then(|place| place.syslog.as_ref()) {
+        return syslog.send(level, message);
+    }
+    let line = Line {
+        time: now(),
+        level: level.unwrap_or(Level::Debug),
+        message,
+    };
+    stdout::offer(format!("{line}\n").as_bytes());
+}
+
+/// The local time, which every line of the log begins with.
+pub(super) fn now() -> Option<LocalTime> {
+    let unix_s = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    local_time(unix_s.cast_signed())
+}
+
+struct Logger;
+
+impl log::Log for Logger {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        place().is_some_and(|place| place.filter.enabled(metadata))
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
+    fn log(&self, record: &log::Record<'_>) {
+        let place = place();
+        if place
+            .as_ref()
+            .is_some_and(|place| place.filter.matches(record))
+        {
+            put(place.as_deref(), Some(record.level()), record.args());
+        }
     }
+
+    fn flush(&self) {}
 }
 
 /// One line: `<d> <Mon> <HH:MM:SS> - <TYPE>: <message>`.
@@ -130,9 +211,9 @@ impl fmt::Display for Line<'_> {
 }
 
 /// Escapes control characters: names from the network end up in messages, and must not forge lines.
-struct OneLine<'f, 'g>(&'f mut fmt::Formatter<'g>);
+pub(super) struct OneLine<'w, W>(pub(super) &'w mut W);
 
-impl fmt::Write for OneLine<'_, '_> {
+impl<W: fmt::Write> fmt::Write for OneLine<'_, W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for piece in text.split_inclusive(char::is_control) {
             let plain = piece.trim_end_matches(char::is_control);

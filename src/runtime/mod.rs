@@ -6,4 +6,5 @@ pub mod log;
 pub mod stdout;
 pub mod stop;
 pub mod sys;
+mod syslog;
 pub mod watch;

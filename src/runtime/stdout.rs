@@ -1,4 +1,4 @@
-//! Standard output, written by one thread of its own.
+//! Standard output, written by one thread of its own, and the complaints on standard error that must not wait.
 //!
 //! Whoever reads it may stall: a pager, a full disk, a log collector that hangs. Nobody here waits
 //! for that but who wants to. The log hands its lines over and never waits; what finds no room is
@@ -17,6 +17,8 @@ const PIECES_MAX: usize = 1024;
 struct Piece {
     text: Vec<u8>,
     written: Option<Sender<io::Result<()>>>,
+    /// For standard error.
+    complaint: bool,
 }
 
 static QUEUE: OnceLock<Sender<Piece>> = OnceLock::new();
@@ -35,6 +37,11 @@ fn queue() -> &'static Sender<Piece> {
 fn run(pieces: &Receiver<Piece>) {
     let mut failed = false;
     for piece in pieces {
+        if piece.complaint {
+            // There is nowhere left to say that it failed.
+            let _ = io::stderr().lock().write_all(&piece.text);
+            continue;
+        }
         let mut out = io::stdout().lock();
         let dropped = DROPPED.swap(0, Ordering::Relaxed);
         let note = if dropped == 0 {
@@ -63,9 +70,19 @@ fn run(pieces: &Receiver<Piece>) {
 
 /// Hands a line over without waiting; counts it as dropped when there is no room.
 pub fn offer(text: &[u8]) {
+    hand_over(text, false);
+}
+
+/// Hands over a line for standard error in the same way.
+pub fn complain(text: &[u8]) {
+    hand_over(text, true);
+}
+
+fn hand_over(text: &[u8], complaint: bool) {
     let piece = Piece {
         text: text.to_vec(),
         written: None,
+        complaint,
     };
     if queue().try_send(piece).is_err() {
         // Relaxed: it only counts.
@@ -84,6 +101,7 @@ pub fn write(text: Vec<u8>) -> io::Result<()> {
         .send(Piece {
             text,
             written: Some(written),
+            complaint: false,
         })
         .map_err(|_| io::ErrorKind::BrokenPipe)?;
     answer.recv().map_err(gone)?
@@ -96,6 +114,7 @@ pub fn finish(at_most: Duration) {
     let last = Piece {
         text: Vec::new(),
         written: Some(written),
+        complaint: false,
     };
     if queue().send_deadline(last, deadline).is_ok() {
         let _ = answer.recv_deadline(deadline);

@@ -63,6 +63,15 @@ impl Daemon {
 
     /// Starts the daemon without waiting for anything: for starts that are meant to fail.
     pub(crate) fn spawn(config: &Value, arguments: &[&str]) -> Self {
+        Self::spawn_in(&[], config, arguments)
+    }
+
+    /// The same with variables added to the environment.
+    pub(crate) fn spawn_in(
+        environment: &[(&str, &str)],
+        config: &Value,
+        arguments: &[&str],
+    ) -> Self {
         let directory = Directory::create();
         let file = directory.path().join("config.js");
         fs::write(&file, format!("{config:#}\n")).expect("the configuration can be written");
@@ -81,7 +90,7 @@ impl Daemon {
             command
         };
         Self {
-            process: Process::spawn(&mut command),
+            process: Process::spawn(command.envs(environment.iter().copied())),
             listeners: Vec::new(),
             _directory: directory,
         }
