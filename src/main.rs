@@ -1,10 +1,10 @@
 //! Arguments -> configuration -> server -> exit code, nothing else.
 
 use clap::Parser;
-use statsd_fast::config::{self, Config, Loaded};
+use statsd_fast::config::{self, Config};
 use statsd_fast::runtime::{self, stdout};
-use statsd_fast::server;
-use std::path::PathBuf;
+use statsd_fast::server::{self, ConfigFile};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -41,15 +41,25 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let path = arguments.config.or(arguments.file);
-    let name = path
-        .as_ref()
-        .map_or_else(|| "defaults".into(), |path| path.to_string_lossy());
-    let Loaded {
-        mut config,
-        warnings,
-        ..
-    } = match path.as_deref().map(config::load).transpose() {
-        Ok(loaded) => loaded.unwrap_or_else(|| Config::without_file().into()),
+    let name = path.as_ref().map_or_else(
+        || "defaults".into(),
+        |path| path.to_string_lossy().into_owned(),
+    );
+    let threads = arguments.threads.map(usize::from);
+    let overrule = move |config: &mut Config| config.threads = threads.or(config.threads);
+    let read = |path: &Path| {
+        let mut loaded = config::load(path)?;
+        overrule(&mut loaded.config);
+        Ok(loaded)
+    };
+    let file = path.map(|path| ConfigFile::new(path.clone(), move || read(&path)));
+    let loaded = match file.as_ref().map(ConfigFile::read).transpose() {
+        Ok(Some(loaded)) => loaded,
+        Ok(None) => {
+            let mut config = Config::without_file();
+            overrule(&mut config);
+            config.into()
+        }
         Err(error) => {
             error
                 .warnings
@@ -61,7 +71,7 @@ fn main() -> ExitCode {
     };
     if arguments.check_config {
         let mut report = format!("{name}: ok\n");
-        for warning in &warnings {
+        for warning in &loaded.warnings {
             report.push_str(&format!("warning: {warning}\n"));
         }
         // Whoever stopped reading has seen enough; the exit code says the rest.
@@ -69,13 +79,15 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
 
-    config.threads = arguments.threads.map(usize::from).or(config.threads);
-    runtime::log::init(&config.log);
-    if path.is_some() {
+    runtime::log::init(&loaded.config.log);
+    if file.is_some() {
         log::info!("[{}] reading config file: {name}", std::process::id());
     }
-    warnings.iter().for_each(|warning| log::warn!("{warning}"));
-    let outcome = server::run(config);
+    loaded
+        .warnings
+        .iter()
+        .for_each(|warning| log::warn!("{warning}"));
+    let outcome = server::run(loaded, file);
     runtime::log::finish(LAST_WORDS);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

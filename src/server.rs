@@ -2,8 +2,7 @@
 
 use crate::admin::{Admin, Desk};
 use crate::config::{self, Config, Loaded};
-use crate::deliver::outbox::Outbox;
-use crate::deliver::{self, Runners};
+use crate::deliver::{Backend, Runners};
 use crate::flush::{self, Flusher};
 use crate::ingest::source::Listen;
 use crate::ingest::source::udp::{self, Listener};
@@ -25,8 +24,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -44,11 +43,8 @@ pub struct Server {
     /// Names of threads that panicked.
     deaths: Receiver<String>,
     wanted: Arc<ingest::Wanted>,
-    outboxes: Arc<Mutex<Vec<Outbox>>>,
     desk: Arc<Desk>,
     admin: Admin,
-    clock: Clock,
-    outside: Arc<Outside>,
     /// What runs. Keys that cannot change have the values of the start.
     loaded: Loaded,
 }
@@ -187,14 +183,19 @@ where
     R: Fn() -> Result<Loaded, config::Error>,
 {
     let Some(file) = file else {
-        log::warn!("there is no configuration file to read again: the server was started without one");
+        log::warn!(
+            "there is no configuration file to read again: the server was started without one"
+        );
         return;
     };
     let path = file.path.display();
     log::info!("[{}] reading config file: {path}", std::process::id());
     match file.read() {
         Ok(loaded) => {
-            loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+            loaded
+                .warnings
+                .iter()
+                .for_each(|warning| log::warn!("{warning}"));
             for key in loaded.refused(&server.loaded) {
                 log::warn!(
                     "{key} cannot change while running: it stays as it was at the start; restart the server \
@@ -286,12 +287,15 @@ impl Server {
             wanted: wanted.clone(),
         };
 
-        let (outboxes, backends) = deliver::start(&config.backends, config.outbox, &clock, &outside)
+        let backends = Runners::start(&config.backends, config.outbox, &clock, &outside)
             .context("cannot start a backend thread")?;
-        let outboxes = Arc::new(Mutex::new(outboxes));
         let (commands, orders) = unbounded();
         // Before any thread runs that cannot be stopped again: its port may be taken.
-        let desk = Arc::new(Desk::new(clock.clone(), commands.clone(), config.admin.healthy));
+        let desk = Arc::new(Desk::new(
+            clock.clone(),
+            commands.clone(),
+            config.admin.healthy,
+        ));
         desk.show_backends(backends.statuses());
         desk.show_config(loaded.reply.clone());
         let admin = Admin::start(&config.admin, desk.clone())?;
@@ -318,13 +322,9 @@ impl Server {
         );
         let (tell, deaths) = unbounded();
         let alarm = Alarm { deaths: tell };
-        let published = outboxes.clone();
+        let outboxes = backends.outboxes();
         let flusher = spawn("flush".into(), alarm.clone(), move || {
-            flusher.run(&orders, |snapshot| {
-                // Held for as long as it takes to queue, and by a reload that exchanges them.
-                let outboxes = published.lock().unwrap_or_else(PoisonError::into_inner);
-                outboxes.iter().for_each(|outbox| outbox.put(&snapshot));
-            })
+            flusher.run(&orders, |snapshot| outboxes.put(&snapshot))
         })?;
         let mut workers = Vec::with_capacity(count);
         for (worker, (source, max_datagram)) in sources.into_iter().enumerate() {
@@ -355,11 +355,8 @@ impl Server {
             alarm,
             deaths,
             wanted,
-            outboxes,
             desk,
             admin,
-            clock,
-            outside,
             loaded,
         })
     }
@@ -378,18 +375,34 @@ impl Server {
         new.ingest.dialect = old.ingest.dialect;
         new.ingest.exact_samples = old.ingest.exact_samples;
         new.flush.exact_samples = old.ingest.exact_samples;
+        // Names that came uncleaned live on, so Graphite has to go on cleaning.
+        let verbatim =
+            |backend: &Backend| matches!(backend, Backend::Graphite(o) if o.sanitize_names);
+        if old.backends.iter().any(verbatim) || !old.ingest.sanitize_names {
+            for backend in &mut new.backends {
+                if let Backend::Graphite(options) = backend {
+                    options.sanitize_names = true;
+                }
+            }
+        }
         loaded.fixed.clone_from(&self.loaded.fixed);
         runtime::log::set(&loaded.config.log);
         self.wanted.set(loaded.config.ingest.clone());
-        let started = self.exchange_backends(&loaded.config);
+        let Config {
+            backends, outbox, ..
+        } = &loaded.config;
+        let exchanged = self.backends.exchange(backends, *outbox);
+        self.desk.show_backends(self.backends.statuses());
         let (done, in_force) = bounded(1);
         let options = Box::new(loaded.config.flush.clone());
         // When the flusher is gone, its end is being dealt with.
-        let _ = self.commands.send(flush::Command::Reconfigure(options, done));
+        let _ = self
+            .commands
+            .send(flush::Command::Reconfigure(options, done));
         let _ = in_force.recv();
         self.desk.show_config(loaded.reply.clone());
         self.loaded = loaded;
-        started
+        exchanged.context("the backends stay as they were: the system has no thread to give")
     }
 
     /// Where the listeners are, in the order of the configuration, with their real ports.
@@ -414,11 +427,6 @@ impl Server {
             log::error!("the flusher panicked; the last interval is lost");
             Tally::default()
         });
-        // Closed: the backends end when they have delivered what waits.
-        self.outboxes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
         let flushes_dropped = self.backends.finish(deadline);
         Totals {
             ingest,
@@ -449,7 +457,7 @@ fn describe(
     cores: &[CoreId],
     pinned: bool,
 ) {
-    let backends: Vec<_> = config.backends.iter().map(deliver::Backend::name).collect();
+    let backends: Vec<_> = config.backends.iter().map(Backend::name).collect();
     log::info!(
         "statsd-fast {}, pid {}, flush every {} s to {}",
         env!("CARGO_PKG_VERSION"),

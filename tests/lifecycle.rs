@@ -14,13 +14,7 @@ use std::net::UdpSocket;
 
 /// Every signal that asks to stop, one thread and four: what was received and not yet flushed arrives at carbon.
 fn last_flush_arrives(options: &Value, clients: impl Fn(&Daemon) -> Vec<UdpSocket>) {
-    for (signal, threads) in [
-        ("TERM", "1"),
-        ("INT", "1"),
-        ("HUP", "1"),
-        ("TERM", "4"),
-        ("INT", "4"),
-    ] {
+    for (signal, threads) in [("TERM", "1"), ("INT", "1"), ("TERM", "4"), ("INT", "4")] {
         let carbon = FakeCarbon::start();
         let daemon = Daemon::start(
             &config_without_ticks(&carbon, options.clone()),

@@ -250,6 +250,7 @@ fn the_samples_of_a_run_are_what_a_run_shows() {
     let config = json!({
         "address": "127.0.0.1",
         "port": "0",
+        "mgmt_port": "0",
         "flushInterval": 600_000,
         "backends": ["./backends/console"],
     });

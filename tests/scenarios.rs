@@ -300,7 +300,7 @@ impl Player {
 impl Started {
     fn start(settings: &[String], carbon_port: u16) -> Result<Self, String> {
         let text = format!(
-            "{{ address: '127.0.0.1', port: '0', pinThreads: false, graphiteHost: '127.0.0.1', \
+            "{{ address: '127.0.0.1', port: '0', mgmt_port: '0', pinThreads: false, graphiteHost: '127.0.0.1', \
              graphitePort: {carbon_port}, {} }}",
             settings.join(", ")
         );
@@ -310,7 +310,7 @@ impl Started {
         }
         let clock = Manual::new(BEGIN_MS);
         let interval_ms = loaded.config.flush.interval.as_millis() as u64;
-        let server = Server::start(loaded.config, Clock::Manual(clock.clone()))
+        let server = Server::start(loaded, Clock::Manual(clock.clone()))
             .map_err(|error| format!("{error:#}"))?;
         Ok(Self {
             server: Some(server),

@@ -6,7 +6,7 @@ use super::inspector::{self, Value, inspect};
 use super::number;
 use crate::metric::meter::METERS;
 use crate::metric::snapshot::{SelfMetric, Set, Snapshot, Statistic, Timer};
-use crate::runtime::sys::time::{ZonedTime, zoned_time};
+use crate::runtime::date;
 use std::io::{self, Write};
 
 /// Options of the console backend.
@@ -47,7 +47,12 @@ pub fn encode(snapshot: &Snapshot, options: &Options, out: &mut Vec<u8>) {
 
 /// The heading, the object of the reference, and what was lost.
 fn object(snapshot: &Snapshot, how: inspector::Options, out: &mut Vec<u8>) -> io::Result<()> {
-    writeln!(out, "{}", heading(zoned_time(snapshot.timestamp)))?;
+    // Two blanks: the reference gives the date as a second argument.
+    writeln!(
+        out,
+        "Flushing stats at  {}",
+        date::javascript(snapshot.timestamp)
+    )?;
     inspect(value(snapshot), how, out);
     out.push(b'\n');
     let is_loss = |metric: &&SelfMetric| {
@@ -64,37 +69,6 @@ fn object(snapshot: &Snapshot, how: inspector::Options, out: &mut Vec<u8>) -> io
         out.push(b'\n');
     }
     Ok(())
-}
-
-/// The first line: the moment as JavaScript's `Date` prints it. Node.js knows long names of time zones; we
-/// know that of UTC, and of others the abbreviation.
-fn heading(at: Option<ZonedTime>) -> String {
-    const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
-    let Some(at) = at else {
-        return "Flushing stats at  Invalid Date".into();
-    };
-    let zone = match &*at.zone {
-        "UTC" => "Coordinated Universal Time",
-        zone => zone,
-    };
-    let sign = if at.utc_offset_s < 0 { '-' } else { '+' };
-    let ahead = at.utc_offset_s.abs() / 60;
-    let time = &at.time;
-    format!(
-        "Flushing stats at  {} {} {:02} {:04} {:02}:{:02}:{:02} GMT{sign}{:02}{:02} ({zone})",
-        DAYS[at.weekday % 7],
-        MONTHS[time.month % 12],
-        time.day,
-        at.year,
-        time.hour,
-        time.minute,
-        time.second,
-        ahead / 60,
-        ahead % 60,
-    )
 }
 
 /// The object the reference prints.
@@ -190,10 +164,9 @@ fn members(set: &Set) -> Value<'_> {
 mod tests {
     use super::*;
     use crate::metric::snapshot::{Counter, Gauge};
-    use crate::runtime::sys::time::LocalTime;
 
-    /// A flush with something of everything; what Node.js prints of the same object is in the files below, its
-    /// stand-in for the long timer put there by hand.
+    /// A flush with something of everything; what Node.js prints of the same object is in the files
+    /// below, its stand-in for the long timer put there by hand.
     pub(super) fn snapshot() -> Snapshot {
         let counter = |name: &str, value: f64| Counter {
             name: name.into(),
@@ -277,33 +250,6 @@ mod tests {
         let mut out = Vec::new();
         encode(snapshot, &Options { layout }, &mut out);
         String::from_utf8(out).expect("text")
-    }
-
-    #[test]
-    fn the_heading_is_a_date_of_javascript() {
-        let mut at = ZonedTime {
-            time: LocalTime {
-                day: 5,
-                month: 10,
-                hour: 9,
-                minute: 4,
-                second: 30,
-            },
-            year: 2026,
-            weekday: 4,
-            utc_offset_s: 0,
-            zone: "UTC".into(),
-        };
-        assert_eq!(
-            heading(Some(at.clone())),
-            "Flushing stats at  Thu Nov 05 2026 09:04:30 GMT+0000 (Coordinated Universal Time)"
-        );
-        (at.utc_offset_s, at.zone) = (-12_600, "NST".into());
-        assert_eq!(
-            heading(Some(at)),
-            "Flushing stats at  Thu Nov 05 2026 09:04:30 GMT-0330 (NST)"
-        );
-        assert_eq!(heading(None), "Flushing stats at  Invalid Date");
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod sink;
 pub mod status;
 
 use crate::metric::meter::Outside;
+use crate::metric::snapshot::Snapshot;
 use crate::runtime::clock::{Clock, rounded_seconds};
 use crate::runtime::stdout;
 use crossbeam::channel::{Receiver, bounded};
@@ -22,7 +23,7 @@ use outbox::{Limits, Outbox, Queue};
 use runner::{run_each, run_until_delivered};
 use status::Status;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -48,15 +49,36 @@ impl Backend {
     }
 }
 
-/// The running backends.
+/// The running backends, and the outboxes that feed them.
 #[derive(Debug)]
 pub struct Runners {
     running: Vec<Runner>,
+    /// Of earlier configurations: they deliver what waits and end.
+    retired: Vec<Runner>,
+    outboxes: Outboxes,
+    limits: Limits,
+    clock: Clock,
     outside: Arc<Outside>,
+}
+
+/// Where the flusher puts snapshots. Clones are the same boxes.
+#[derive(Debug, Clone, Default)]
+pub struct Outboxes(Arc<Mutex<Vec<Outbox>>>);
+
+impl Outboxes {
+    /// Puts a flush into every box. Waits for no backend; only for whoever exchanges them.
+    pub fn put(&self, snapshot: &Arc<Snapshot>) {
+        self.boxes().iter().for_each(|outbox| outbox.put(snapshot));
+    }
+
+    fn boxes(&self) -> MutexGuard<'_, Vec<Outbox>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Debug)]
 struct Runner {
+    backend: Backend,
     status: Arc<Status>,
     queue: Queue,
     /// Closed when the thread is through with its queue.
@@ -73,54 +95,101 @@ impl Drop for Abandons {
     }
 }
 
-/// Starts a thread for each backend. Returns the outboxes, which the flusher fills, and the threads.
-///
-/// # Errors
-/// When the system has no thread to give.
-pub fn start(
-    backends: &[Backend],
-    limits: Limits,
-    clock: &Clock,
-    outside: &Arc<Outside>,
-) -> io::Result<(Vec<Outbox>, Runners)> {
-    let mut outboxes = Vec::new();
-    let mut running = Vec::new();
-    for backend in backends {
-        let (outbox, queue) = Outbox::new(backend.name(), limits, outside.clone());
+impl Runners {
+    /// Starts a thread for each backend.
+    ///
+    /// # Errors
+    /// When the system has no thread to give.
+    pub fn start(
+        backends: &[Backend],
+        limits: Limits,
+        clock: &Clock,
+        outside: &Arc<Outside>,
+    ) -> io::Result<Self> {
+        let mut runners = Self {
+            running: Vec::new(),
+            retired: Vec::new(),
+            outboxes: Outboxes::default(),
+            limits,
+            clock: clock.clone(),
+            outside: outside.clone(),
+        };
+        runners.exchange(backends, limits)?;
+        Ok(runners)
+    }
+
+    /// Where to put flushes.
+    pub fn outboxes(&self) -> Outboxes {
+        self.outboxes.clone()
+    }
+
+    /// From the next flush on these are the backends. Those that were running with the same options go
+    /// on; the others get no more flushes, deliver what waits for them and end.
+    ///
+    /// # Errors
+    /// When the system has no thread to give; then everything stays as it was.
+    pub fn exchange(&mut self, backends: &[Backend], limits: Limits) -> io::Result<()> {
+        let mut fresh = Vec::new();
+        // The one that goes on, or the one that starts; none is taken twice.
+        let mut plan = Vec::with_capacity(backends.len());
+        let mut kept = vec![false; self.running.len()];
+        for backend in backends {
+            let same = (0..self.running.len()).find(|at| {
+                !kept[*at] && limits == self.limits && self.running[*at].backend == *backend
+            });
+            if let Some(at) = same {
+                kept[at] = true;
+                plan.push(Ok(at));
+            } else {
+                plan.push(Err(fresh.len()));
+                fresh.push(Some(self.spawn(backend, limits)?));
+            }
+        }
+        let mut boxes = self.outboxes.boxes();
+        let old = boxes.drain(..).zip(self.running.drain(..));
+        let mut old: Vec<_> = old.map(Some).collect();
+        for from in plan {
+            let next = match from {
+                Ok(at) => old[at].take(),
+                Err(at) => fresh[at].take(),
+            };
+            let (outbox, runner) = next.expect("each is planned for once");
+            boxes.push(outbox);
+            self.running.push(runner);
+        }
+        // Dropping the outboxes closes them.
+        self.retired
+            .extend(old.into_iter().flatten().map(|(_, runner)| runner));
+        self.retired.retain(|runner| !runner.thread.is_finished());
+        self.limits = limits;
+        Ok(())
+    }
+
+    fn spawn(&self, backend: &Backend, limits: Limits) -> io::Result<(Outbox, Runner)> {
+        let (outbox, queue) = Outbox::new(backend.name(), limits, self.outside.clone());
         let (closes_when_done, done) = bounded::<()>(0);
-        let (backend, clock, outside, snapshots) = (
-            backend.clone(),
-            clock.clone(),
-            outside.clone(),
-            queue.clone(),
-        );
         let status = Arc::new(Status::new(backend.name()));
-        let told = status.clone();
-        let thread = std::thread::Builder::new()
-            .name(backend.name().into())
-            .spawn(move || {
-                let _closes_when_done = closes_when_done;
-                let _abandons = Abandons(snapshots.clone());
-                run(&backend, &clock, &outside, &snapshots, &told);
-            })?;
-        outboxes.push(outbox);
-        running.push(Runner {
+        let thread = {
+            let (clock, outside) = (self.clock.clone(), self.outside.clone());
+            let (backend, snapshots, told) = (backend.clone(), queue.clone(), status.clone());
+            std::thread::Builder::new()
+                .name(backend.name().into())
+                .spawn(move || {
+                    let _closes_when_done = closes_when_done;
+                    let _abandons = Abandons(snapshots.clone());
+                    run(&backend, &clock, &outside, &snapshots, &told);
+                })?
+        };
+        let runner = Runner {
+            backend: backend.clone(),
             status,
             queue,
             done,
             thread,
-        });
+        };
+        Ok((outbox, runner))
     }
-    Ok((
-        outboxes,
-        Runners {
-            running,
-            outside: outside.clone(),
-        },
-    ))
-}
 
-impl Runners {
     /// What each backend says of itself, in the order of the configuration.
     pub fn statuses(&self) -> Vec<Arc<Status>> {
         self.running
@@ -129,11 +198,13 @@ impl Runners {
             .collect()
     }
 
-    /// Waits until every backend has delivered what is queued, at most until the deadline. The
-    /// outboxes must have been dropped. What is left then is counted as dropped; returns how many
-    /// flushes were dropped since the start, for whatever reason.
+    /// Waits until every backend has delivered what is queued, at most until the deadline. What is left
+    /// then is counted as dropped; returns how many flushes were dropped since the start, for whatever
+    /// reason.
     pub fn finish(self, deadline: Instant) -> u64 {
-        for runner in self.running {
+        // Closed: they end when they have delivered what waits.
+        self.outboxes.boxes().clear();
+        for runner in self.retired.into_iter().chain(self.running) {
             if runner
                 .done
                 .recv_deadline(deadline)

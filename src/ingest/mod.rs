@@ -1,8 +1,9 @@
 //! Ingest: a pinned thread, one source, one table. The hot loop, on one screen.
 //!
 //! On the sample path there is no lock, no atomic read-modify-write, no log (unless `dumpMessages` asks
-//! for every line), no clock and no configuration look-up, and memory is asked for only by a name never seen, the growth of a timer or
-//! of a gauge's deltas, a new set member, and once a batch to read ahead of a large table.
+//! for every line), no clock and no configuration look-up, and memory is asked for only by a name never
+//! seen, the growth of a timer or of a gauge's deltas, a new set member, and once a batch to read ahead
+//! of a large table.
 
 pub mod name;
 pub mod number;

@@ -80,7 +80,8 @@ impl Checker<'_> {
     }
 
     pub(super) fn backends(&mut self, path: &str, node: &Node) -> Option<Vec<Backend>> {
-        const HINT: &str = "known are \"./backends/graphite\", \"./backends/console\" and \"./backends/repeater\"; \
+        const HINT: &str = "known are \"./backends/graphite\", \"./backends/console\" and \
+                            \"./backends/repeater\"; \
                             modules for Node.js cannot be loaded";
         let nodes = match &node.value {
             Value::List(nodes) => nodes,

@@ -135,8 +135,8 @@ fn a_million_entries_are_not_kept() {
 enum Tree {
     Number(f64),
     Text(String),
-    List(Vec<Tree>),
-    Object(Vec<(String, Tree)>),
+    List(Vec<Self>),
+    Object(Vec<(String, Self)>),
 }
 
 impl Tree {
