@@ -12,7 +12,9 @@ use crate::metric::meter::Outside;
 use crate::metric::registry::Registry;
 use crate::runtime;
 use crate::runtime::clock::Clock;
+use crate::runtime::notify::{self, State};
 use crate::runtime::stop::Stop;
+use crate::runtime::sys::title;
 use crate::runtime::sys::wake::Waker;
 use crate::runtime::watch::Watch;
 use anyhow::Context;
@@ -110,8 +112,10 @@ where
     // Before anything is up, so that no signal finds the default action.
     let signals =
         Signals::new([SIGTERM, SIGINT, SIGHUP]).context("cannot install the signal handlers")?;
+    entitle(loaded.config.title.as_deref());
     let mut server = Server::start(loaded, Clock::Real)?;
     log::info!("server is up");
+    notify::tell(&State::Ready(&status(server.addresses())));
     let (wish, wishes) = unbounded();
     spawn("signals".into(), server.alarm.clone(), move || {
         obey(signals, &wish);
@@ -138,6 +142,7 @@ where
             recv(server.deaths) -> thread => break thread.ok(),
         }
     };
+    notify::tell(&State::Stopping);
     match &died {
         None => log::info!(
             "stopping: draining sockets, then a last flush; another signal stops at once"
@@ -214,6 +219,22 @@ where
             log::error!("{path} was not taken over; the server goes on with what it had");
         }
     }
+/// Gives the process its title; `None` leaves the one it has.
+fn entitle(title: Option<&str>) {
+    if let Some(title) = title
+        && let Err(error) = title::set(title)
+    {
+        log::warn!("title: the process keeps the one it has: {error}");
+    }
+}
+
+/// What `systemctl status` says of a server that is up.
+fn status(addresses: &[SocketAddr]) -> String {
+    let listed: Vec<_> = addresses
+        .iter()
+        .map(|address| format!("udp {address}"))
+        .collect();
+    format!("listening on {}", listed.join(", "))
 }
 
 /// Tells of its thread's end when that was a panic.
@@ -386,6 +407,7 @@ impl Server {
             }
         }
         loaded.fixed.clone_from(&self.loaded.fixed);
+        entitle(loaded.config.title.as_deref());
         runtime::log::set(&loaded.config.log);
         self.wanted.set(loaded.config.ingest.clone());
         let Config {

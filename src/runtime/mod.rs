@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod date;
 pub mod log;
+pub mod notify;
 pub mod stdout;
 pub mod stop;
 pub mod sys;

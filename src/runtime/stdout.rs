@@ -1,5 +1,4 @@
-//! Standard output, written by one thread of its own, and the complaints on standard error that must not
-//! wait.
+//! Standard output, and complaints on standard error, written by one thread of its own.
 //!
 //! Whoever reads it may stall: a pager, a full disk, a log collector that hangs. Nobody here waits
 //! for that but who wants to. The log hands its lines over and never waits; what finds no room is

@@ -26,8 +26,7 @@ const DEBUG: u8 = 7;
 /// and what the socket cannot hold the kernel would refuse whole.
 const BYTES_MAX: usize = 8192;
 
-/// Lines syslog did not take. Of all senders of a run together, so that a new one says what the last
-/// could not.
+/// Lines syslog did not take. Of all senders of a run together: a new one says what the last could not.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// One line a minute on standard error, for the run.

@@ -8,6 +8,7 @@ pub mod send;
 pub mod socket;
 pub mod thread;
 pub mod time;
+pub mod title;
 pub mod wake;
 
 use std::io;

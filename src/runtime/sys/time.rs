@@ -1,4 +1,4 @@
-//! Local time.
+//! Local time, and the clock that the kernel and systemd share.
 
 #![allow(unsafe_code)]
 
@@ -82,9 +82,29 @@ fn time_of(broken_down: &libc::tm) -> LocalTime {
     }
 }
 
+/// Microseconds of `CLOCK_MONOTONIC`, for others on this machine to compare with theirs.
+pub fn kernel_monotonic_us() -> u64 {
+    let mut time = MaybeUninit::<libc::timespec>::uninit();
+    // SAFETY: clock_gettime(2) fills the timespec, which is valid for the call, and does not keep it.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, time.as_mut_ptr()) };
+    assert_eq!(result, 0, "every Linux has this clock");
+    // SAFETY: the result 0 says that both fields were written.
+    let time = unsafe { time.assume_init() };
+    time.tv_sec.cast_unsigned() * 1_000_000 + time.tv_nsec.cast_unsigned() / 1000
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_kernels_clock_runs_with_rusts() {
+        let (begin, from) = (kernel_monotonic_us(), std::time::Instant::now());
+        while from.elapsed().as_millis() < 2 {}
+        let end = kernel_monotonic_us();
+        assert!(begin > 0);
+        assert!(end - begin >= 2000, "from {begin} to {end}");
+    }
 
     #[test]
     fn an_hour_later_is_the_next_hour() {
