@@ -1,0 +1,209 @@
+// Every key there is, with its default. Lines that begin with // do nothing: take the // away to set a key.
+// Look for mistakes with: statsd-fast --check-config /etc/statsd-fast/config.js
+{
+  // --- Listening ---
+
+  // Port to listen on; the text "0" lets the kernel choose one.
+  // port: 8125,
+
+  // Address to listen on; without it, all.
+  // address: undefined,
+
+  // Listen on an IPv6 socket; without an address it takes IPv4 too.
+  // address_ipv6: false,
+
+  // What to listen for: ./servers/udp, ./servers/tcp or ./servers/unixgram.
+  // server: "./servers/udp",
+
+  // Several listeners, each an object with the keys above and socket, socket_mod; replaces them.
+  // servers: undefined,
+
+  // Path of a unix socket, for ./servers/tcp (in place of the port) and ./servers/unixgram.
+  // socket: undefined,
+
+  // File mode of that socket, e.g. "0770"; without it, what the umask leaves.
+  // socket_mod: undefined,
+
+  // Connections a stream listener holds open at most.
+  // streamConnections: 1024,
+
+  // Longest line a stream may send, in bytes.
+  // streamLine: 65535,
+
+  // --- The admin interface ---
+
+  // Port of the admin interface; the text "0" lets the kernel choose one.
+  // mgmt_port: 8126,
+
+  // Address of the admin interface; anyone who reaches it can delete values.
+  // mgmt_address: "127.0.0.1",
+
+  // Connections the admin interface holds open at most.
+  // mgmt_connections: 32,
+
+  // First answer of the admin interface to `health`.
+  // healthStatus: "up",
+
+  // --- Flushing ---
+
+  // Milliseconds between flushes.
+  // flushInterval: 10000,
+
+  // Flush on multiples of the interval by the wall clock, not by the start.
+  // flushAlign: false,
+
+  // Percentiles of timers, one or a list; a negative one counts from above.
+  // percentThreshold: [90],
+
+  // Timer fields to send, e.g. ["count", "upper_percent"]; without it, all.
+  // calculatedTimerMetrics: undefined,
+
+  // Histogram rules, each { metric: "part of a name", bins: [10, 100, "inf"] }; the first match counts.
+  // histogram: undefined,
+
+  // Default of the four below.
+  // deleteIdleStats: false,
+
+  // Forget counters nobody sent in an interval, in place of sending 0.
+  // deleteCounters: undefined,
+
+  // The same for timers.
+  // deleteTimers: undefined,
+
+  // The same for sets.
+  // deleteSets: undefined,
+
+  // Forget gauges nobody sent for gaugesMaxTTL flushes.
+  // deleteGauges: undefined,
+
+  // Flushes a gauge lives when gauges are deleted.
+  // gaugesMaxTTL: 1,
+
+  // Namespace of the server's own metrics.
+  // prefixStats: "statsd",
+
+  // Clean names: blanks to _, / to -, everything but a-z A-Z 0-9 _ - . ; = removed.
+  // keyNameSanitize: true,
+
+  keyFlush: {
+    // Milliseconds between reports of the busiest names; 0 is never.
+    // interval: 0,
+    // How many of the names to report.
+    // percent: 100,
+    // File to append the reports to; without it, standard output.
+    // log: undefined,
+  },
+
+  // --- Where values go ---
+
+  // Where to send: ./backends/graphite, ./backends/console and ./backends/repeater.
+  // backends: ["./backends/graphite"],
+
+  // Flushes that wait for a backend that is away; above, the oldest is dropped.
+  // outboxFlushes: 360,
+
+  // Memory that they may take together, for each backend.
+  // outboxBytes: 268435456,
+
+  // Graphite: send the count of a counter beside its rate.
+  // flush_counts: true,
+
+  // Graphite: host of carbon; without it nothing is sent.
+  // graphiteHost: undefined,
+  graphiteHost: "127.0.0.1",
+
+  // Graphite: port of carbon for the text protocol.
+  // graphitePort: 2003,
+
+  // Graphite: port of carbon for the pickle protocol.
+  // graphitePicklePort: 2004,
+
+  // Graphite: protocol of carbon, text or pickle.
+  // graphiteProtocol: "text",
+
+  graphite: {
+    // Graphite: keep one connection open in place of a new one for each flush.
+    // persistent: false,
+    // Graphite: true for stats.NAME and stats_counts.NAME, false for the prefixes below.
+    // legacyNamespace: true,
+    // Graphite: first part of every name.
+    // globalPrefix: "stats",
+    // Graphite: second part of the names of counters.
+    // prefixCounter: "counters",
+    // Graphite: second part of the names of timers.
+    // prefixTimer: "timers",
+    // Graphite: second part of the names of gauges.
+    // prefixGauge: "gauges",
+    // Graphite: second part of the names of sets.
+    // prefixSet: "sets",
+    // Graphite: last part of every name.
+    // globalSuffix: undefined,
+  },
+
+  console: {
+    // Console: colours, and nested objects in full.
+    // prettyprint: false,
+    // Console: node for StatsD's own layout, json for one object a line.
+    // format: "node",
+  },
+
+  // Settings of the Librato backend. It has no effect yet.
+  // librato: undefined,
+
+  // Where the repeater sends every packet, each { host, port }.
+  // repeater: [],
+
+  // How the repeater sends: udp4, udp6 or tcp.
+  // repeaterProtocol: "udp4",
+
+  // --- Receiving ---
+
+  // Workers for each listener; without it, one for each core.
+  // threads: undefined,
+
+  // Pin each worker to a core; more workers than cores share them.
+  // pinThreads: true,
+
+  // Protocol: statsd, or auto for statsd with the DogStatsD additions.
+  // dialect: "statsd",
+
+  // Samples of a timer kept exactly in an interval; above, percentiles are within 0.1 %.
+  // exactSamples: 1024,
+
+  // Receive buffer of each worker's socket.
+  // receiveBuffer: 16777216,
+
+  // Longest datagram taken whole.
+  // maxDatagram: 65535,
+
+  // Milliseconds that stopping may take.
+  // stopDeadline: 5000,
+
+  // --- The log, and the process ---
+
+  // Log more.
+  // debug: false,
+
+  // Log every line received.
+  // dumpMessages: false,
+
+  log: {
+    // Where the log goes: stdout or syslog.
+    // backend: "stdout",
+    // Name of the program in syslog.
+    // application: "statsd",
+    // Level in syslog of the lines of keyFlush and dumpMessages.
+    // level: "LOG_INFO",
+    // Path of the syslog socket.
+    // socket: "/dev/log",
+  },
+
+  // Title of the process; undefined and false leave it.
+  // title: undefined,
+
+  // Take over changes of the file while running.
+  // automaticConfigReload: true,
+
+  // Removed from StatsD in 0.6. It has no effect.
+  // debugInterval: undefined,
+}
