@@ -193,6 +193,7 @@ where
         );
         return;
     };
+    notify::tell(&State::Reloading);
     let path = file.path.display();
     log::info!("[{}] reading config file: {path}", std::process::id());
     match file.read() {
@@ -219,6 +220,9 @@ where
             log::error!("{path} was not taken over; the server goes on with what it had");
         }
     }
+    notify::tell(&State::Ready(&status(server.addresses())));
+}
+
 /// Gives the process its title; `None` leaves the one it has.
 fn entitle(title: Option<&str>) {
     if let Some(title) = title
