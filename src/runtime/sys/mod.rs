@@ -3,6 +3,8 @@
 //! One of the two places that may hold `unsafe` (the other is `ingest::scan`). Each block names the
 //! man page's conditions it meets.
 
+pub mod limit;
+pub mod poll;
 pub mod receive;
 pub mod send;
 pub mod socket;
@@ -12,6 +14,7 @@ pub mod title;
 pub mod wake;
 
 use std::io;
+use std::time::Duration;
 
 /// Turns the `-1` of a libc call into the error it stands for.
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
@@ -25,6 +28,14 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
 /// Whether a call failed because this process or the machine may open no more descriptors.
 pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+/// A time limit as poll(2) and epoll_wait(2) take it; `None` is none.
+fn milliseconds(at_most: Option<Duration>) -> libc::c_int {
+    // Rounded up: waiting 0 ms over and over for the last fraction would spin.
+    at_most.map_or(-1, |wait| {
+        libc::c_int::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(libc::c_int::MAX)
+    })
 }
 
 /// Repeats a call for as long as a signal interrupts it.

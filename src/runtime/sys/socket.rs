@@ -74,6 +74,32 @@ pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<usize> {
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
+/// The process that connected a unix stream socket (`SO_PEERCRED`), for naming it.
+///
+/// # Errors
+/// What getsockopt(2) says.
+pub fn peer_process(socket: BorrowedFd<'_>) -> io::Result<i32> {
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
+    let mut size = size_of_val(&peer) as libc::socklen_t;
+    // SAFETY: `peer` and `size` live across the call, `size` is the length of `peer` in bytes, and the
+    // kernel writes at most that many; any bits are a valid ucred.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &mut size,
+        )
+    };
+    super::check(result)?;
+    Ok(peer.pid)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,5 +127,11 @@ mod tests {
         assert!(taken < 100);
         assert_eq!(accounts.drops, 100 - taken);
         assert_eq!(memory(socket.as_fd()).expect("SO_MEMINFO").queued, 0);
+    }
+    #[test]
+    fn a_peer_is_named_by_its_process() {
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let process = peer_process(ours.as_fd()).expect("SO_PEERCRED");
+        assert_eq!(process, std::process::id().cast_signed());
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +37,12 @@ impl Waker {
         let _ = (&*self.event).write(&1u64.to_ne_bytes());
     }
 
+    /// Forgets the wakes so far, for a thread that waits for the waker's descriptor by other means.
+    pub fn reset(&self) {
+        // It can only fail when there was none.
+        let _ = (&*self.event).read(&mut [0; 8]);
+    }
+
     /// Waits until the socket has something, somebody wakes us, or the time is over.
     /// Returns whether the socket has something (or an error to report).
     ///
@@ -49,19 +55,23 @@ impl Waker {
             revents: 0,
         };
         let mut fds = [poll(socket.as_raw_fd()), poll(self.event.as_raw_fd())];
-        // Rounded up: waiting 0 ms over and over for the last fraction would spin.
-        let timeout = at_most.map_or(-1, |wait| {
-            libc::c_int::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(libc::c_int::MAX)
-        });
+        let timeout = super::milliseconds(at_most);
         // SAFETY: `fds` is an array of two pollfd that lives across the call; both are open.
         match super::check(unsafe { libc::poll(fds.as_mut_ptr(), 2, timeout) }) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(false),
             result => result?,
         };
         if fds[1].revents != 0 {
-            let _ = (&*self.event).read(&mut [0; 8]);
+            self.reset();
         }
         Ok(fds[0].revents != 0)
+    }
+}
+
+impl AsFd for Waker {
+    /// Readable from a wake until the next [`Waker::reset`].
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.event.as_fd()
     }
 }
 
@@ -69,7 +79,6 @@ impl Waker {
 mod tests {
     use super::*;
     use std::net::UdpSocket;
-    use std::os::fd::AsFd;
 
     #[test]
     fn a_wake_before_the_wait_is_not_lost_and_counts_once() {
