@@ -23,15 +23,16 @@
 //!
 //! # Invariants
 //!
-//! 1. **Nothing is shared while packets arrive.** A worker owns its socket and its table. On the
+//! 1. **Nothing is shared while packets arrive.** A worker owns its sockets and its table. On the
 //!    sample path there is no lock, no atomic read-modify-write, no log, no configuration look-up,
 //!    and no allocation but for a name never seen, the growth of a timer or of a gauge's deltas, a new
-//!    set member, and one buffer a batch while a large table is read ahead of. The clock is
+//!    set member, the begin of a line whose end a stream has not brought yet, and one buffer a batch while
+//!    a large table is read ahead of. The clock is
 //!    read once a batch, and so is the switch of `dumpMessages`, which logs every line.
 //! 2. **A harvest is taken in place, at a batch boundary.** The flusher raises one number; a worker
 //!    that sees it takes what is queued, moves what it collected into a recycled
 //!    [`metric::harvest::Harvest`] and sends it through a bounded channel with room for every worker. An
-//!    idle worker sleeps in poll(2) and is woken for it. Idle names, their zeros and their deletion are
+//!    idle worker sleeps in poll(2) or epoll_wait(2) and is woken for it. Idle names, their zeros and their deletion are
 //!    the flusher's alone.
 //! 3. **A name is raw bytes until it is new.** Only a spelling never seen is cleaned and given an id;
 //!    the flusher merges columns by id and never hashes a name.
@@ -39,13 +40,14 @@
 //!    workers. Only the last bit of a sum may depend on it.
 //! 5. **Timers are exact while small** and histograms when large ([`metric::histogram`]); bounds are
 //!    fixed, so no value can grow memory beyond them.
-//! 6. **The kernel's count is the only way to a datagram's bytes** ([`ingest::packet::Batch`]).
+//! 6. **The kernel's count is the only way to the bytes received** ([`ingest::packet::Batch`]).
 //! 7. **The plain reading is the specification.** [`ingest::parse::line()`] follows the reference step by
 //!    step; the fast path, the masks and the table are compared with an independent oracle by the tests.
 //! 8. **A backend knows snapshots and nothing upstream.** It may be slow or dead; its outbox is
 //!    bounded, and what it loses is counted.
 //! 9. **Every loss has a counter** ([`metric::meter::METERS`]): values sent = values taken + values
-//!    refused by reason, plus what was in datagrams cut, or dropped by the kernel.
+//!    refused by reason, plus what was in datagrams cut, or dropped by the kernel, and in lines of streams
+//!    that were too long.
 //! 10. **Stopping is the path, drained in order**: sockets, last harvests, last flush, backends.
 //! 11. **Unsafe code** is in `runtime::sys` and `ingest::scan`, and nowhere else.
 //!

@@ -4,8 +4,7 @@ use crate::admin::{Admin, Desk};
 use crate::config::{self, Config, Loaded};
 use crate::deliver::{Backend, Runners};
 use crate::flush::{self, Flusher};
-use crate::ingest::source::Listen;
-use crate::ingest::source::udp::{self, Listener};
+use crate::ingest::source::{Address, Capacity, Listen, Listener, Source};
 use crate::ingest::{self, table::Table};
 use crate::metric::harvest::Tally;
 use crate::metric::meter::Outside;
@@ -34,7 +33,7 @@ use std::time::{Duration, Instant};
 /// A running daemon.
 #[derive(Debug)]
 pub struct Server {
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Address>,
     workers: Vec<JoinHandle<()>>,
     wakers: Vec<Waker>,
     stop: Stop,
@@ -233,11 +232,8 @@ fn entitle(title: Option<&str>) {
 }
 
 /// What `systemctl status` says of a server that is up.
-fn status(addresses: &[SocketAddr]) -> String {
-    let listed: Vec<_> = addresses
-        .iter()
-        .map(|address| format!("udp {address}"))
-        .collect();
+fn status(addresses: &[Address]) -> String {
+    let listed: Vec<_> = addresses.iter().map(ToString::to_string).collect();
     format!("listening on {}", listed.join(", "))
 }
 
@@ -278,27 +274,22 @@ impl Server {
         let (cores, usable) = cores();
         let threads = config.threads.unwrap_or(usable);
         // All or nothing, and before any thread runs: a daemon that is half there misleads.
-        let udp: Vec<_> = config
+        let bind = |listen: &Listen| listen.bind(threads);
+        let listeners: Vec<Listener> = config
             .listeners
             .iter()
-            .filter_map(|listen| match listen {
-                Listen::Udp(options) => Some(options),
-                _ => None,
-            })
-            .collect();
-        let listeners: Vec<Listener> = udp
-            .iter()
-            .map(|options| udp::bind(options, threads))
+            .map(bind)
             .collect::<Result<_, _>>()?;
-        let addresses: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
+        let addresses = listeners.iter().map(|l| l.address.clone()).collect();
         // A quota below the cores of the mask means the kernel will move us about anyway.
         let pinned = config.pin && usable >= cores.len() && !cores.is_empty();
-        describe(config, &listeners, threads, &cores, pinned);
+        describe(config, &listeners, &cores, pinned);
 
         let registry = Arc::new(Registry::new());
         let outside = Arc::new(Outside::default());
         let stop = Stop::default();
-        let count = threads * listeners.len();
+        let sources: Vec<_> = listeners.into_iter().flat_map(|l| l.sources).collect();
+        let count = sources.len();
         let epoch = Arc::new(CachePadded::new(AtomicU64::new(0)));
         // Room for an answered tick and the last harvest of each worker: none ever waits.
         let (full, harvests) = bounded((2 * count).max(1));
@@ -325,14 +316,7 @@ impl Server {
         desk.show_config(loaded.reply.clone());
         let admin = Admin::start(&config.admin, desk.clone())?;
         log::info!("admin interface on tcp {}", admin.address());
-        let mut wakers = Vec::with_capacity(count);
-        let mut sources = Vec::with_capacity(count);
-        for (options, listener) in udp.iter().zip(listeners) {
-            for source in listener.sources {
-                wakers.push(source.waker());
-                sources.push((source, options.max_datagram));
-            }
-        }
+        let wakers: Vec<_> = sources.iter().map(Source::waker).collect();
         let flusher = Flusher::new(
             config.flush.clone(),
             clock.clone(),
@@ -352,7 +336,7 @@ impl Server {
             flusher.run(&orders, |snapshot| outboxes.put(&snapshot))
         })?;
         let mut workers = Vec::with_capacity(count);
-        for (worker, (source, max_datagram)) in sources.into_iter().enumerate() {
+        for (worker, source) in sources.into_iter().enumerate() {
             let table = Table::new(&config.ingest, registry.clone());
             let link = link.clone();
             let core = pinned.then(|| cores[worker % cores.len()]);
@@ -365,7 +349,7 @@ impl Server {
                             "worker {worker} could not be pinned to its core; it runs unpinned"
                         );
                     }
-                    ingest::run(worker, source, table, max_datagram, &link);
+                    ingest::run(worker, source, table, &link);
                 },
             )?);
         }
@@ -432,7 +416,7 @@ impl Server {
     }
 
     /// Where the listeners are, in the order of the configuration, with their real ports.
-    pub fn addresses(&self) -> &[SocketAddr] {
+    pub fn addresses(&self) -> &[Address] {
         &self.addresses
     }
 
@@ -476,13 +460,7 @@ fn spawn<T: Send + 'static>(
 }
 
 /// The start-up block: what was bound, who serves it, what the kernel granted and how to raise it.
-fn describe(
-    config: &Config,
-    listeners: &[Listener],
-    threads: usize,
-    cores: &[CoreId],
-    pinned: bool,
-) {
+fn describe(config: &Config, listeners: &[Listener], cores: &[CoreId], pinned: bool) {
     let backends: Vec<_> = config.backends.iter().map(Backend::name).collect();
     log::info!(
         "statsd-fast {}, pid {}, flush every {} s to {}",
@@ -497,6 +475,7 @@ fn describe(
     );
     let mut worker = 0;
     for listener in listeners {
+        let threads = listener.sources.len();
         let mine: Vec<_> = (worker..worker + threads).collect();
         worker += threads;
         let placed = if pinned {
@@ -514,28 +493,46 @@ fn describe(
         };
         let plural = if threads == 1 { "" } else { "s" };
         log::info!(
-            "listening on udp {}, {threads} worker{plural} {placed}",
+            "listening on {}, {threads} worker{plural} {placed}",
             listener.address
         );
-        let Listener { asked, granted, .. } = listener;
-        if granted < asked {
-            log::warn!(
+        match listener.capacity {
+            Capacity::ReceiveBuffer { asked, granted } if granted < asked => log::warn!(
                 "receive buffer: {asked} bytes asked, {granted} granted a worker; a burst may be lost. \
                  Raise it with: sysctl -w net.core.rmem_max={asked}"
-            );
-        } else {
-            log::info!("receive buffer: {asked} bytes asked, {granted} granted a worker");
+            ),
+            Capacity::ReceiveBuffer { asked, granted } => {
+                log::info!("receive buffer: {asked} bytes asked, {granted} granted a worker");
+            }
+            Capacity::Datagrams(queue) => log::info!(
+                "receive queue: {queue} datagrams, then senders wait or are refused; raise it before the start \
+                 with: sysctl -w net.unix.max_dgram_qlen=512"
+            ),
+            Capacity::Streams { connections, line } => {
+                log::info!("at most {connections} connections, lines of {line} bytes");
+            }
         }
     }
-    if let Some(address) = listeners.first().map(|listener| listener.address) {
+    if let Some(first) = listeners.first() {
+        log::info!("send a first metric: {}", first_metric(&first.address));
+    }
+}
+
+/// A command that sends a metric there.
+fn first_metric(address: &Address) -> String {
+    let line = "printf 'hello:1|c\\n'";
+    let device = |kind, address: SocketAddr| {
         let host = match address.ip() {
             ip if ip.is_unspecified() => "127.0.0.1".into(),
             ip => ip.to_string(),
         };
-        log::info!(
-            "send a first metric: printf 'hello:1|c' >/dev/udp/{host}/{} (in bash)",
-            address.port()
-        );
+        format!("/dev/{kind}/{host}/{} (in bash)", address.port())
+    };
+    match address {
+        Address::Udp(address) => format!("printf 'hello:1|c' >{}", device("udp", *address)),
+        Address::Tcp(address) => format!("{line} >{}", device("tcp", *address)),
+        Address::Unix(path) => format!("{line} | socat -u - UNIX-CONNECT:{}", path.display()),
+        Address::Unixgram(path) => format!("{line} | socat -u - UNIX-SENDTO:{}", path.display()),
     }
 }
 

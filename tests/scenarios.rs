@@ -325,7 +325,9 @@ impl Started {
     }
 
     fn send(&mut self, flow: usize, datagram: &[u8]) -> Result<(), String> {
-        let address = self.server.as_ref().expect("it runs").addresses()[0];
+        let address = self.server.as_ref().expect("it runs").addresses()[0]
+            .socket()
+            .expect("a UDP listener has a port");
         while self.flows.len() <= flow {
             self.flows.push(client_of(address));
         }

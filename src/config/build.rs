@@ -258,7 +258,6 @@ fn listener(
             Some(Listen::Unixgram(unixgram::Options {
                 path,
                 mode,
-                receive_buffer,
                 max_datagram,
             }))
         }

@@ -2,8 +2,8 @@
 //!
 //! On the sample path there is no lock, no atomic read-modify-write, no log (unless `dumpMessages` asks
 //! for every line), no clock and no configuration look-up, and memory is asked for only by a name never
-//! seen, the growth of a timer or of a gauge's deltas, a new set member, and once a batch to read ahead
-//! of a large table.
+//! seen, the growth of a timer or of a gauge's deltas, a new set member, the begin of a line of a stream,
+//! and once a batch to read ahead of a large table.
 
 pub mod name;
 pub mod number;
@@ -60,9 +60,6 @@ impl Default for Options {
         }
     }
 }
-
-/// Datagrams taken in one call to the kernel. More gains nothing measurable.
-const BATCH: usize = 64;
 
 /// Samples read ahead of their look-ups when the table is large.
 const AHEAD: usize = 64;
@@ -131,16 +128,10 @@ impl Wanted {
     }
 }
 
-/// Takes datagrams until told to stop, then what is queued, and hands over a last harvest.
-pub fn run(
-    worker: usize,
-    mut source: impl Source,
-    mut table: Table,
-    max_datagram: usize,
-    link: &Link,
-) {
+/// Takes packets until told to stop, then what is queued, and hands over a last harvest.
+pub fn run(worker: usize, mut source: impl Source, mut table: Table, link: &Link) {
     precise_sleep();
-    let mut batch = Batch::new(BATCH, max_datagram);
+    let mut batch = source.batch();
     let (mut answered, mut generation) = (0, 0);
     while !link.stop.requested() {
         let asked = link.epoch.load(Ordering::Relaxed);
@@ -168,6 +159,9 @@ pub fn run(
     drain(&mut source, &mut batch, &mut table, |_| {
         Instant::now() < until
     });
+    while finish(&mut source, &mut batch) {
+        record(&batch, &mut table);
+    }
     hand_over(worker, u64::MAX, &mut source, &mut table, link);
 }
 
@@ -178,12 +172,18 @@ fn drain(
     table: &mut Table,
     mut go_on: impl FnMut(&Table) -> bool,
 ) {
-    while go_on(table) && source.drain(batch).is_ok() && batch.received() > 0 {
+    while go_on(table) && source.drain(batch).is_ok_and(|there_was| there_was) {
         record(batch, table);
     }
 }
 
-/// Everything that happens to a datagram, in order.
+/// Fills the batch with what the source held back to its end, until nothing is left.
+fn finish(source: &mut impl Source, batch: &mut Batch) -> bool {
+    source.finish(batch);
+    batch.received() > 0
+}
+
+/// Everything that happens to a packet, in order.
 #[inline]
 pub fn record(batch: &Batch, table: &mut Table) {
     if batch.received() == 0 {
@@ -252,7 +252,7 @@ fn hand_over(
         return false;
     }
     let mut harvest = link.empty.pop().unwrap_or_default();
-    table.tally.kernel_drops += source.kernel_drops();
+    source.account(&mut table.tally);
     table.harvest(&mut harvest);
     harvest.worker = worker;
     harvest.epoch = epoch;
@@ -263,7 +263,9 @@ fn hand_over(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metric::harvest::Tally;
     use crate::metric::registry::Registry;
+    use crate::runtime::sys::wake::Waker;
     use packet::Filled;
     use std::io;
 
@@ -273,14 +275,24 @@ mod tests {
         stop: Stop,
     }
 
+    const BATCH: usize = 64;
+
     impl Source for Queue {
+        fn waker(&self) -> Waker {
+            Waker::new().expect("an eventfd")
+        }
+
+        fn batch(&self) -> Batch {
+            Batch::new(BATCH, 64)
+        }
+
         fn receive(&mut self, batch: &mut Batch) -> io::Result<()> {
             self.stop.request();
             self.left = 0;
-            self.drain(batch)
+            self.drain(batch).map(drop)
         }
 
-        fn drain(&mut self, batch: &mut Batch) -> io::Result<()> {
+        fn drain(&mut self, batch: &mut Batch) -> io::Result<bool> {
             let refill = batch.refill();
             for slot in 0..self.left.min(refill.slots) {
                 let start = slot * refill.stride;
@@ -291,12 +303,14 @@ mod tests {
                 });
                 self.left -= 1;
             }
-            Ok(())
+            Ok(batch.received() > 0)
         }
 
-        fn kernel_drops(&mut self) -> u64 {
-            0
+        fn finish(&mut self, batch: &mut Batch) {
+            batch.refill();
         }
+
+        fn account(&mut self, _tally: &mut Tally) {}
     }
 
     /// Datagrams in the answer to a tick that finds so many of them queued.
@@ -314,7 +328,7 @@ mod tests {
             stop: link.stop.clone(),
         };
         let table = Table::new(&Options::default(), Arc::new(Registry::new()));
-        run(0, queue, table, 64, &link);
+        run(0, queue, table, &link);
         let answer = harvests.recv().expect("an answer");
         assert_eq!(answer.epoch, 1);
         answer.tally.packets

@@ -5,7 +5,7 @@ use std::ops::Range;
 /// Longest payload UDP can carry; a slot of this size never cuts a datagram.
 pub const DATAGRAM_MAX: usize = 65_535;
 
-/// Datagrams received together. The only way to their bytes is [`Batch::packets`], which knows
+/// Packets received together: datagrams, or pieces of streams that end in whole lines. The only way to their bytes is [`Batch::packets`], which knows
 /// how many the kernel filled, so that a short batch cannot show what an earlier one left behind.
 #[derive(Debug)]
 pub struct Batch {
@@ -27,7 +27,7 @@ pub struct Filled {
     pub truncated: bool,
 }
 
-/// One datagram.
+/// One datagram, or whole lines of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packet<'a> {
     /// Its payload.

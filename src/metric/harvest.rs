@@ -71,7 +71,7 @@ impl Harvest {
 /// they are handed over.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Tally {
-    /// Datagrams taken from the source, empty and cut ones included.
+    /// Datagrams taken from the source, empty and cut ones included; pieces of streams that end in a whole line.
     pub packets: u64,
     /// Bytes in them.
     pub bytes: u64,
@@ -89,8 +89,36 @@ pub struct Tally {
     pub kernel_drops: u64,
     /// Errors of the receive call other than "nothing there".
     pub receive_errors: u64,
+    /// Connections of streams.
+    pub streams: StreamTally,
     /// When the last batch came, `runtime::clock::monotonic_ns`; 0 when none did.
     pub last_packet: u64,
+}
+
+/// What happened to the connections of streams.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct StreamTally {
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Connections closed at once, because so many were open already.
+    pub refused: u64,
+    /// Connections that ended in an error.
+    pub resets: u64,
+    /// Lines dropped because they were too long.
+    pub long_lines: u64,
+    /// Failures to accept a connection.
+    pub accept_errors: u64,
+}
+
+impl StreamTally {
+    /// Adds the accounts of another worker or harvest.
+    pub fn add(&mut self, other: &Self) {
+        self.accepted += other.accepted;
+        self.refused += other.refused;
+        self.resets += other.resets;
+        self.long_lines += other.long_lines;
+        self.accept_errors += other.accept_errors;
+    }
 }
 
 impl Tally {
@@ -131,6 +159,7 @@ impl Tally {
         }
         self.kernel_drops += other.kernel_drops;
         self.receive_errors += other.receive_errors;
+        self.streams.add(&other.streams);
         self.last_packet = self.last_packet.max(other.last_packet);
     }
 }

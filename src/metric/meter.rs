@@ -74,7 +74,7 @@ pub const METERS: &[Meter] = &[
     meter(
         "packets",
         false,
-        "datagrams received, empty and cut ones included",
+        "datagrams received, empty and cut ones included, and pieces of whole lines taken from streams",
         |t, _| t.packets,
     ),
     meter("bytes", false, "bytes in them", |t, _| t.bytes),
@@ -138,6 +138,36 @@ pub const METERS: &[Meter] = &[
         true,
         "receive calls that failed",
         |t, _| t.receive_errors,
+    ),
+    meter(
+        "streams.accepted",
+        false,
+        "connections accepted by stream listeners",
+        |t, _| t.streams.accepted,
+    ),
+    meter(
+        "streams.refused",
+        true,
+        "connections closed at once because `streamConnections` were open",
+        |t, _| t.streams.refused,
+    ),
+    meter(
+        "streams.resets",
+        false,
+        "connections that ended in an error; what was read before counts",
+        |t, _| t.streams.resets,
+    ),
+    meter(
+        "streams.long_lines",
+        true,
+        "lines of streams dropped because they are longer than `streamLine`",
+        |t, _| t.streams.long_lines,
+    ),
+    meter(
+        "streams.accept_errors",
+        true,
+        "failures to accept a connection; it waits for a second or until another one ends",
+        |t, _| t.streams.accept_errors,
     ),
     meter(
         "workers_late",
@@ -205,6 +235,7 @@ impl Totals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metric::harvest::StreamTally;
 
     #[test]
     fn every_reason_and_kind_has_its_meter_and_is_read() {
@@ -220,6 +251,13 @@ mod tests {
         tally.rejected = [9, 10, 11, 12, 13];
         tally.kernel_drops = 14;
         tally.receive_errors = 15;
+        tally.streams = StreamTally {
+            accepted: 21,
+            refused: 22,
+            resets: 23,
+            long_lines: 24,
+            accept_errors: 25,
+        };
         let outside = Outside::default();
         outside.workers_late.add(16);
         outside.timer_samples_outside.add(17);
@@ -229,7 +267,7 @@ mod tests {
         let totals = Totals::read(&tally, &outside);
         let mut values: Vec<_> = totals.since(&none).iter().map(|m| m.value as u64).collect();
         values.sort_unstable();
-        assert_eq!(values, (1..=20).collect::<Vec<_>>());
+        assert_eq!(values, (1..=25).collect::<Vec<_>>());
         assert_eq!(
             totals.since(&totals).iter().map(|m| m.value).sum::<f64>(),
             0.0

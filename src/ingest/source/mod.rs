@@ -1,11 +1,22 @@
-//! Where batches come from. A source fills a batch; it never looks into a datagram.
+//! Where batches come from. A source fills a batch; it never looks into a line.
 
+pub mod bind;
+pub mod datagram;
+mod socket_file;
 pub mod stream;
 pub mod udp;
 pub mod unixgram;
 
 use super::packet::Batch;
+use crate::metric::harvest::Tally;
+use crate::runtime::sys::wake::Waker;
+use bind::BindError;
+use datagram::Datagrams;
+use std::fmt;
 use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use stream::Streams;
 
 /// One listener of the configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,20 +29,165 @@ pub enum Listen {
     Unixgram(unixgram::Options),
 }
 
+impl Listen {
+    /// Binds it, for `workers` workers; a unix datagram socket has only one.
+    ///
+    /// # Errors
+    /// When the address does not resolve, is not this machine's, is taken, or may not be bound; when the
+    /// process is out of descriptors.
+    pub fn bind(&self, workers: usize) -> Result<Listener, BindError> {
+        match self {
+            Self::Udp(options) => udp::bind(options, workers),
+            Self::Stream(options) => stream::bind(options, workers),
+            Self::Unixgram(options) => unixgram::bind(options),
+        }
+    }
+}
+
+/// What binding a listener came to.
+#[derive(Debug)]
+pub struct Listener {
+    /// Where it listens.
+    pub address: Address,
+    /// One source for each of its workers.
+    pub sources: Vec<AnySource>,
+    /// What it can hold.
+    pub capacity: Capacity,
+}
+
+/// Where a listener listens. Displayed as the log shows it, with its kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// UDP; the real port, when 0 was asked.
+    Udp(SocketAddr),
+    /// TCP; the same.
+    Tcp(SocketAddr),
+    /// A unix stream socket.
+    Unix(PathBuf),
+    /// A unix datagram socket.
+    Unixgram(PathBuf),
+}
+
+impl Address {
+    /// Address and port, where there is one.
+    pub fn socket(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Udp(address) | Self::Tcp(address) => Some(*address),
+            Self::Unix(_) | Self::Unixgram(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Udp(address) => write!(f, "udp {address}"),
+            Self::Tcp(address) => write!(f, "tcp {address}"),
+            Self::Unix(path) => write!(f, "unix {}", path.display()),
+            Self::Unixgram(path) => write!(f, "unixgram {}", path.display()),
+        }
+    }
+}
+
+/// What a listener can hold before something is lost or refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capacity {
+    /// Receive buffer of each worker, bytes as setsockopt(2) takes them.
+    ReceiveBuffer {
+        /// What was asked for.
+        asked: usize,
+        /// What the kernel gave.
+        granted: usize,
+    },
+    /// Datagrams the kernel queues.
+    Datagrams(u64),
+    /// Streams.
+    Streams {
+        /// Connections open at once, over all workers.
+        connections: usize,
+        /// Longest line, in bytes.
+        line: usize,
+    },
+}
+
 /// One end of the network, owned by one worker.
 pub trait Source {
-    /// Fills the batch. Comes back empty when the worker was woken and there was nothing to take.
+    /// Ends the wait of the worker that owns this source.
+    fn waker(&self) -> Waker;
+
+    /// A batch of the size it fills. It takes no other.
+    fn batch(&self) -> Batch;
+
+    /// Fills the batch. Comes back empty when the worker was woken, or what came makes no packet yet.
     ///
     /// # Errors
     /// What the kernel says of the socket. The worker counts it and goes on.
     fn receive(&mut self, batch: &mut Batch) -> io::Result<()>;
 
-    /// Fills the batch with what is there already; empty means that nothing is left.
+    /// Fills the batch with what is there already, without waiting. Returns `false` when nothing was left; the
+    /// batch may be empty all the same when what there was makes no packet yet.
     ///
     /// # Errors
     /// As [`Source::receive`].
-    fn drain(&mut self, batch: &mut Batch) -> io::Result<()>;
+    fn drain(&mut self, batch: &mut Batch) -> io::Result<bool>;
 
-    /// Datagrams the kernel dropped since this was last asked.
-    fn kernel_drops(&mut self) -> u64;
+    /// Takes no more and fills the batch with what was held back for want of its end. An empty batch means
+    /// that nothing is left. Only before the source is dropped.
+    fn finish(&mut self, batch: &mut Batch);
+
+    /// Adds what was counted by the kernel or the source since this was last asked.
+    fn account(&mut self, tally: &mut Tally);
+}
+
+/// A source of any kind. Which one is asked once a batch.
+#[derive(Debug)]
+pub enum AnySource {
+    /// Of UDP or a unix datagram socket.
+    Datagrams(Datagrams),
+    /// Of TCP or a unix stream socket.
+    Streams(Streams),
+}
+
+impl Source for AnySource {
+    fn waker(&self) -> Waker {
+        match self {
+            Self::Datagrams(source) => source.waker(),
+            Self::Streams(source) => source.waker(),
+        }
+    }
+
+    fn batch(&self) -> Batch {
+        match self {
+            Self::Datagrams(source) => source.batch(),
+            Self::Streams(source) => source.batch(),
+        }
+    }
+
+    fn receive(&mut self, batch: &mut Batch) -> io::Result<()> {
+        match self {
+            Self::Datagrams(source) => source.receive(batch),
+            Self::Streams(source) => source.receive(batch),
+        }
+    }
+
+    fn drain(&mut self, batch: &mut Batch) -> io::Result<bool> {
+        match self {
+            Self::Datagrams(source) => source.drain(batch),
+            Self::Streams(source) => source.drain(batch),
+        }
+    }
+
+    fn finish(&mut self, batch: &mut Batch) {
+        match self {
+            Self::Datagrams(source) => source.finish(batch),
+            Self::Streams(source) => source.finish(batch),
+        }
+    }
+
+    fn account(&mut self, tally: &mut Tally) {
+        match self {
+            Self::Datagrams(source) => source.account(tally),
+            Self::Streams(source) => source.account(tally),
+        }
+    }
 }

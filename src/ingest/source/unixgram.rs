@@ -1,16 +1,49 @@
 //! Unix datagram sockets: as UDP, by a path.
 
+use super::bind::BindError;
+use super::datagram::{Datagrams, Queue};
+use super::socket_file::SocketFile;
+use super::{Address, AnySource, Capacity, Listener};
+use socket2::{Domain, Socket, Type};
+use std::fs;
 use std::path::PathBuf;
 
 /// One unix datagram listener.
+///
+/// It asks for no receive buffer: the kernel ignores it for unix sockets (unix(7)) and queues
+/// `net.unix.max_dgram_qlen` datagrams. When that is full, senders wait or are refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// Its path.
     pub path: PathBuf,
     /// Its file mode (`socket_mod`); `None` is what the umask leaves.
     pub mode: Option<u32>,
-    /// Receive buffer to ask of the kernel, in bytes as setsockopt(2) takes them.
-    pub receive_buffer: usize,
     /// Longest datagram taken whole, in bytes; a longer one is cut and counted as truncated.
     pub max_datagram: usize,
+}
+
+/// What the kernel queues when it does not tell: its own default.
+const QUEUE_DEFAULT: u64 = 10;
+
+/// Binds the socket, for one worker: two that share it would take the datagrams of one sender out of order,
+/// and gauges live by the order.
+pub(super) fn bind(options: &Options) -> Result<Listener, BindError> {
+    let fail = |error| BindError::of_path("unixgram", &options.path, error);
+    let socket = Socket::new(Domain::UNIX, Type::DGRAM, None).map_err(fail)?;
+    let (socket, file) = SocketFile::bind(socket, Type::DGRAM, &options.path, options.mode)?;
+    let queue = fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(QUEUE_DEFAULT);
+    let source = Datagrams::new(
+        socket.into(),
+        options.max_datagram,
+        Queue::Datagrams(queue),
+        Some(file),
+    );
+    Ok(Listener {
+        address: Address::Unixgram(options.path.clone()),
+        sources: vec![AnySource::Datagrams(source.map_err(fail)?)],
+        capacity: Capacity::Datagrams(queue),
+    })
 }

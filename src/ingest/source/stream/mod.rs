@@ -1,6 +1,24 @@
 //! Streams: TCP and unix stream sockets, lines ended by newlines.
 
-use std::path::PathBuf;
+mod framing;
+mod gate;
+mod streams;
+#[cfg(test)]
+mod tests;
+
+pub use streams::Streams;
+
+use super::bind::{self, BindError};
+use super::socket_file::SocketFile;
+use super::{Address, AnySource, Capacity, Listener};
+use crate::runtime::sys;
+use gate::Gate;
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// One stream listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,4 +48,137 @@ pub enum At {
         /// Its file mode (`socket_mod`); `None` is what the umask leaves.
         mode: Option<u32>,
     },
+}
+
+/// Connections that wait to be accepted, for each socket that listens. The kernel cuts it at `net.core.somaxconn`.
+const BACKLOG: i32 = 1024;
+
+/// Silence after which the kernel asks a peer of TCP whether it is still there.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(120);
+/// Time between such questions when none is answered.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(30);
+/// Questions without an answer that end a connection.
+const KEEPALIVE_TIMES: u32 = 4;
+
+/// What a worker needs to listen.
+#[derive(Debug)]
+struct Door {
+    socket: Socket,
+    /// Other workers wait for the same socket.
+    shared: bool,
+    /// Where a unix socket stands in the file system; removed by the last who has it.
+    _file: Option<Arc<SocketFile>>,
+}
+
+/// Binds the listener for `workers` workers: over TCP each has a `SO_REUSEPORT` socket of its own, a unix socket
+/// is one that all of them accept from.
+pub(super) fn bind(options: &Options, workers: usize) -> Result<Listener, BindError> {
+    let (address, doors) = match &options.at {
+        At::Tcp { address, port } => {
+            let name = address.as_deref();
+            let (bound, sockets) = tcp(name, *port, workers)
+                .map_err(|error| BindError::of_port("tcp", &bind::shown(name, *port), error))?;
+            let door = |socket| Door {
+                socket,
+                shared: false,
+                _file: None,
+            };
+            (Address::Tcp(bound), sockets.into_iter().map(door).collect())
+        }
+        At::Unix { path, mode } => (Address::Unix(path.clone()), unix(path, *mode, workers)?),
+    };
+    // The usual limit of 1024 is below what the connections allowed need. Where it cannot be raised, accepting
+    // tells of it when it comes to that.
+    let _ = sys::limit::raise_descriptors();
+    let gate = Arc::new(Gate::new(&address, options));
+    let sources = doors.into_iter().map(|door: Door| {
+        let source = Streams::new(door, options.max_line, gate.clone())?;
+        Ok(AnySource::Streams(source))
+    });
+    let sources = sources
+        .collect::<io::Result<_>>()
+        .map_err(|error| match &address {
+            Address::Unix(path) => BindError::of_path("unix", path, error),
+            address => BindError::of_port("tcp", &address.to_string(), error),
+        })?;
+    Ok(Listener {
+        address,
+        sources,
+        capacity: Capacity::Streams {
+            connections: options.max_connections,
+            line: options.max_line,
+        },
+    })
+}
+
+fn tcp(name: Option<&str>, port: u16, workers: usize) -> io::Result<(SocketAddr, Vec<Socket>)> {
+    let probe = match name {
+        Some(name) => open(bind::resolve(name, port)?[0], false)?,
+        None => open((Ipv6Addr::UNSPECIFIED, port).into(), false).or_else(|error| {
+            // A machine may have no IPv6; then IPv4 is every address it has.
+            match error.kind() {
+                io::ErrorKind::Unsupported | io::ErrorKind::AddrNotAvailable => {
+                    open((Ipv4Addr::UNSPECIFIED, port).into(), false)
+                }
+                _ => Err(error),
+            }
+        })?,
+    };
+    // As with UDP, a socket without SO_REUSEPORT finds whoever listens there. It never listens itself, so it is
+    // in nobody's way, and it keeps the port ours until the workers' sockets have it.
+    let address = bind::local(&probe)?;
+    let mut sockets = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        let socket = open(address, true)?;
+        socket.listen(BACKLOG)?;
+        sockets.push(socket);
+    }
+    Ok((address, sockets))
+}
+
+fn open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    // Connections of the last run that are still in TIME_WAIT are no reason not to start.
+    socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+        // Connections accepted inherit it. Peers that went away without a word would keep theirs for ever.
+        socket.set_tcp_keepalive(
+            &TcpKeepalive::new()
+                .with_time(KEEPALIVE_AFTER)
+                .with_interval(KEEPALIVE_EVERY)
+                .with_retries(KEEPALIVE_TIMES),
+        )?;
+        socket.set_nonblocking(true)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn unix(path: &Path, mode: Option<u32>, workers: usize) -> Result<Vec<Door>, BindError> {
+    let fail = |error| BindError::of_path("unix", path, error);
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(fail)?;
+    let (socket, file) = SocketFile::bind(socket, Type::STREAM, path, mode)?;
+    socket.set_nonblocking(true).map_err(fail)?;
+    // Nobody could connect before this.
+    socket.listen(BACKLOG).map_err(fail)?;
+    let file = Arc::new(file);
+    let door = |_| {
+        Ok(Door {
+            socket: socket.try_clone()?,
+            shared: workers > 1,
+            _file: Some(file.clone()),
+        })
+    };
+    (0..workers)
+        .map(door)
+        .collect::<io::Result<_>>()
+        .map_err(fail)
 }

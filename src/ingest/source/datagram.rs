@@ -1,0 +1,187 @@
+//! Datagrams, of UDP and of unix sockets: drain, nap, drain.
+//!
+//! Being woken for each datagram costs more than the datagram. So a worker takes all there is, naps
+//! for as long as the queue surely holds, takes all there is again, and only blocks when a nap
+//! brought nothing. Figures in tuning.md.
+
+use super::Source;
+use super::socket_file::SocketFile;
+use crate::ingest::packet::{Batch, Filled};
+use crate::metric::harvest::Tally;
+use crate::runtime::sys::receive::Headers;
+use crate::runtime::sys::socket;
+use crate::runtime::sys::wake::Waker;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// Datagrams taken in one call to the kernel. More gains nothing measurable.
+const BATCH: usize = 64;
+
+/// Longest nap between two drains. Longer saves little more; see tuning.md.
+const NAP_MAX: Duration = Duration::from_micros(500);
+/// Below this a nap is not worth the two system calls.
+const NAP_MIN: Duration = Duration::from_micros(20);
+
+/// What the kernel queues for a socket before it drops datagrams or lets senders wait.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Queue {
+    /// A receive buffer of so many bytes, as the kernel accounts them.
+    Bytes(u64),
+    /// So many datagrams, of any size.
+    Datagrams(u64),
+}
+
+impl Queue {
+    fn room(self) -> u64 {
+        match self {
+            Self::Bytes(room) | Self::Datagrams(room) => room,
+        }
+    }
+
+    /// What a datagram of `payload` bytes takes of it.
+    fn share(self, payload: usize) -> u64 {
+        match self {
+            Self::Bytes(_) => kernel_memory(payload),
+            Self::Datagrams(_) => 1,
+        }
+    }
+}
+
+/// One socket of a listener.
+#[derive(Debug)]
+pub struct Datagrams {
+    socket: OwnedFd,
+    waker: Waker,
+    headers: Headers,
+    max_datagram: usize,
+    queue: Queue,
+    drops_seen: u32,
+    /// The last call filled the batch, so there is likely more.
+    more: bool,
+    /// What the datagrams of the current drain took of the queue.
+    drained: u64,
+    /// When the drain before this one was over.
+    last_empty: Instant,
+    /// Where a unix socket stands in the file system, for as long as it is read.
+    _file: Option<SocketFile>,
+}
+
+impl Datagrams {
+    /// Takes over a bound socket.
+    pub(super) fn new(
+        socket: OwnedFd,
+        max_datagram: usize,
+        queue: Queue,
+        file: Option<SocketFile>,
+    ) -> io::Result<Self> {
+        let accounts = socket::memory(socket.as_fd()).unwrap_or_default();
+        Ok(Self {
+            socket,
+            waker: Waker::new()?,
+            headers: Headers::new(BATCH),
+            max_datagram,
+            queue,
+            drops_seen: accounts.drops,
+            more: true,
+            drained: 0,
+            last_empty: Instant::now(),
+            _file: file,
+        })
+    }
+
+    fn take(&mut self, batch: &mut Batch) -> io::Result<()> {
+        let refill = batch.refill();
+        let received = self.headers.receive(
+            self.socket.as_fd(),
+            refill.arena,
+            refill.stride,
+            refill.room,
+        );
+        let count = match received {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            result => result?,
+        };
+        for (slot, datagram) in self.headers.received(count).enumerate() {
+            let start = slot * refill.stride;
+            self.drained += self.queue.share(datagram.len);
+            refill.filled.push(Filled {
+                bytes: start..start + datagram.len,
+                truncated: datagram.truncated,
+            });
+        }
+        self.more = count == refill.slots;
+        Ok(())
+    }
+
+    /// How long the socket can be left alone after a drain: as long as a quarter of the queue
+    /// takes to fill at the pace of that drain.
+    fn nap(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        let since = now - std::mem::replace(&mut self.last_empty, now);
+        let drained = std::mem::take(&mut self.drained);
+        if drained == 0 {
+            return None;
+        }
+        let filling = since.as_secs_f64() * (self.queue.room() / 4) as f64 / drained as f64;
+        Some(Duration::from_secs_f64(filling.min(NAP_MAX.as_secs_f64())))
+    }
+}
+
+impl Source for Datagrams {
+    fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    fn batch(&self) -> Batch {
+        Batch::new(BATCH, self.max_datagram)
+    }
+
+    fn receive(&mut self, batch: &mut Batch) -> io::Result<()> {
+        if self.more {
+            return self.take(batch);
+        }
+        if let Some(nap) = self.nap() {
+            if nap >= NAP_MIN {
+                std::thread::sleep(nap);
+            }
+            return self.take(batch);
+        }
+        self.waker.wait(self.socket.as_fd(), None)?;
+        // However long that took, it says nothing about the pace of what comes now.
+        self.last_empty = Instant::now();
+        self.take(batch)
+    }
+
+    fn drain(&mut self, batch: &mut Batch) -> io::Result<bool> {
+        self.take(batch)?;
+        Ok(batch.received() > 0)
+    }
+
+    fn finish(&mut self, batch: &mut Batch) {
+        // A datagram is whole; nothing is held back.
+        batch.refill();
+    }
+
+    fn account(&mut self, tally: &mut Tally) {
+        // A unix socket drops nothing, its senders wait or are refused; its count stays 0.
+        let Ok(accounts) = socket::memory(self.socket.as_fd()) else {
+            return;
+        };
+        // The kernel's counter is 32 bits wide and wraps.
+        let new = accounts.drops.wrapping_sub(self.drops_seen);
+        self.drops_seen = accounts.drops;
+        tally.kernel_drops += u64::from(new);
+    }
+}
+
+/// What a queued datagram takes of the receive buffer: payload, headers and slab rounding.
+/// Measured on Linux 6.18; larger ones are a little more than their pages.
+fn kernel_memory(payload: usize) -> u64 {
+    match payload {
+        0..=190 => 832,
+        191..=700 => 1280,
+        701..=1700 => 2304,
+        _ => payload as u64 * 5 / 4 + 2304,
+    }
+}

@@ -1,0 +1,141 @@
+//! What the workers of a stream listener share: how many connections are open, and one voice in the log.
+//!
+//! Touched when a connection opens or closes or breaks a limit, never for a line.
+
+use super::Options;
+use crate::ingest::source::Address;
+use crate::runtime::clock::monotonic_ms;
+use crate::runtime::log::RateLimit;
+use crate::runtime::sys;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The count and the limits of one listener.
+#[derive(Debug)]
+pub(super) struct Gate {
+    /// Where it listens, for the log.
+    place: String,
+    max_connections: usize,
+    max_line: usize,
+    /// Places taken.
+    open: AtomicUsize,
+    full: RateLimit,
+    long_line: RateLimit,
+    accept_error: RateLimit,
+}
+
+/// The place of one connection, free again when dropped.
+#[derive(Debug)]
+pub(super) struct Place(Arc<Gate>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Gate {
+    pub(super) fn new(address: &Address, options: &Options) -> Self {
+        Self {
+            place: address.to_string(),
+            max_connections: options.max_connections,
+            max_line: options.max_line,
+            open: AtomicUsize::new(0),
+            full: RateLimit::new(),
+            long_line: RateLimit::new(),
+            accept_error: RateLimit::new(),
+        }
+    }
+
+    /// A place for one more connection; `None` when all are taken.
+    pub(super) fn enter(self: &Arc<Self>) -> Option<Place> {
+        // Relaxed: it only counts. Taken first and given back, so that no two workers take the last one.
+        let place = Place(self.clone());
+        let before = self.open.fetch_add(1, Ordering::Relaxed);
+        (before < self.max_connections).then_some(place)
+    }
+
+    /// Says, at most once a minute, that a connection was turned away.
+    #[cold]
+    pub(super) fn say_full(&self, peer: impl fmt::Display) {
+        if let Some(suppressed) = self.full.pass(monotonic_ms()) {
+            log::warn!(
+                "{}: {} connections are open, the one from {peer} was closed at once; clients that do not close \
+                 theirs are the likely cause, or raise `streamConnections`{}",
+                self.place,
+                self.max_connections,
+                and_suppressed(suppressed, "turned away")
+            );
+        }
+    }
+
+    /// Says, at most once a minute, that a line was too long.
+    #[cold]
+    pub(super) fn say_long_line(&self, peer: impl fmt::Display) {
+        if let Some(suppressed) = self.long_line.pass(monotonic_ms()) {
+            log::warn!(
+                "{}: a line from {peer} has more than {} bytes and was dropped; a client that sends no newlines is \
+                 the likely cause, or raise `streamLine`{}",
+                self.place,
+                self.max_line,
+                and_suppressed(suppressed, "dropped")
+            );
+        }
+    }
+
+    /// Says, at most once a minute, that accepting failed.
+    #[cold]
+    pub(super) fn say_accept_error(&self, error: &io::Error) {
+        if let Some(suppressed) = self.accept_error.pass(monotonic_ms()) {
+            let hint = if sys::is_out_of_descriptors(error) {
+                "raise the limit on open descriptors (see: ulimit -n) or lower `streamConnections`"
+            } else {
+                "the machine is short of memory or its network is down"
+            };
+            log::warn!(
+                "{}: cannot accept connections: {error}; they wait; {hint}{}",
+                self.place,
+                and_suppressed(suppressed, "failed")
+            );
+        }
+    }
+}
+
+fn and_suppressed(suppressed: u64, what: &str) -> String {
+    match suppressed {
+        0 => String::new(),
+        more => format!(" ({more} more {what} since the last such line)"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::source::stream::At;
+
+    #[test]
+    fn places_are_given_back_and_no_more_are_given_than_there_are() {
+        let path = std::path::PathBuf::from("s");
+        let options = Options {
+            at: At::Unix {
+                path: path.clone(),
+                mode: None,
+            },
+            max_line: 64,
+            max_connections: 2,
+        };
+        let gate = Arc::new(Gate::new(&Address::Unix(path), &options));
+        let (first, second) = (gate.enter(), gate.enter());
+        assert!(first.is_some() && second.is_some());
+        assert!(gate.enter().is_none());
+        assert!(gate.enter().is_none());
+        drop(first);
+        let third = gate.enter();
+        assert!(third.is_some());
+        assert!(gate.enter().is_none());
+        drop((second, third));
+        assert_eq!(gate.open.load(Ordering::Relaxed), 0);
+    }
+}

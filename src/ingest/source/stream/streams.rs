@@ -1,0 +1,314 @@
+//! The source: one worker's connections, read in turn.
+//!
+//! A round asks the kernel which sockets have something and reads each of them once, a bounded piece, straight
+//! into the batch. So a client that floods costs the others one such piece a round, and never the tick. After a
+//! round that brought something the worker naps, as with datagrams, and blocks when a nap brought nothing. A nap
+//! loses nothing here: what comes meanwhile waits in the sockets.
+
+use super::Door;
+use super::framing::Framing;
+use super::gate::{Gate, Place};
+use crate::ingest::packet::{Batch, Filled, Refill};
+use crate::ingest::source::Source;
+use crate::metric::harvest::{StreamTally, Tally};
+use crate::runtime::sys::poll::{Events, Poll};
+use crate::runtime::sys::socket;
+use crate::runtime::sys::wake::Waker;
+use socket2::{SockAddr, Socket};
+use std::fmt;
+use std::io::{self, Read};
+use std::mem;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Sockets read in one round.
+const ROUND: usize = 64;
+/// Bytes read from one connection in a round.
+pub(super) const PIECE: usize = 16 << 10;
+/// Connections accepted in a round. More wait for the next, behind those that have something to say.
+const ACCEPTED: usize = 16;
+/// Rest after a round that brought something.
+const NAP: Duration = Duration::from_micros(500);
+/// Rest of the listening socket after accepting failed; a connection that closes ends it.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+const WAKER: u64 = u64::MAX;
+const DOOR: u64 = u64::MAX - 1;
+
+/// One worker's listening socket and connections.
+#[derive(Debug)]
+pub struct Streams {
+    poll: Poll,
+    events: Events,
+    waker: Waker,
+    door: Door,
+    /// Until when the listening socket is left alone.
+    door_rests: Option<Instant>,
+    gate: Arc<Gate>,
+    max_line: usize,
+    /// By token.
+    connections: Vec<Option<Connection>>,
+    /// Tokens that are free.
+    free: Vec<usize>,
+    /// The last round did not take all there was.
+    more: bool,
+    /// The last round brought something.
+    brought: bool,
+    counts: StreamTally,
+}
+
+#[derive(Debug)]
+struct Connection {
+    socket: Socket,
+    framing: Framing,
+    _place: Place,
+}
+
+/// Who is at the other end, for the log; a process of this machine has no address.
+struct Peer<'a>(&'a Socket);
+
+impl fmt::Display for Peer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(address) = self
+            .0
+            .peer_addr()
+            .ok()
+            .as_ref()
+            .and_then(SockAddr::as_socket)
+        {
+            return write!(f, "{address}");
+        }
+        match socket::peer_process(self.0.as_fd()) {
+            Ok(process) if process > 0 => write!(f, "process {process}"),
+            _ => f.write_str("a client"),
+        }
+    }
+}
+
+/// Batch memory that a round fills front to back.
+struct Space<'a> {
+    refill: Refill<'a>,
+    at: usize,
+}
+
+impl Space<'_> {
+    /// Notes that the bytes of this range, counted from the free memory, are a packet.
+    fn fill(&mut self, packet: std::ops::Range<usize>) {
+        if packet.is_empty() {
+            return;
+        }
+        let bytes = self.at + packet.start..self.at + packet.end;
+        self.at = bytes.end;
+        self.refill.filled.push(Filled {
+            bytes,
+            truncated: false,
+        });
+    }
+
+    fn free(&mut self) -> &mut [u8] {
+        &mut self.refill.arena[self.at..]
+    }
+}
+
+impl Streams {
+    pub(super) fn new(door: Door, max_line: usize, gate: Arc<Gate>) -> io::Result<Self> {
+        let (poll, waker) = (Poll::new()?, Waker::new()?);
+        poll.add(waker.as_fd(), WAKER, false)?;
+        poll.add(door.socket.as_fd(), DOOR, door.shared)?;
+        Ok(Self {
+            poll,
+            events: Events::new(ROUND),
+            waker,
+            door,
+            door_rests: None,
+            gate,
+            max_line,
+            connections: Vec::new(),
+            free: Vec::new(),
+            more: false,
+            brought: false,
+            counts: StreamTally::default(),
+        })
+    }
+
+    /// Waits, then reads what is there, once from each socket. Returns whether anything was.
+    fn round(&mut self, batch: &mut Batch, at_most: Option<Duration>) -> io::Result<bool> {
+        let mut space = Space {
+            refill: batch.refill(),
+            at: 0,
+        };
+        (self.more, self.brought) = (false, false);
+        self.poll.wait(&mut self.events, at_most)?;
+        self.more = self.events.is_full();
+        for event in 0..self.events.count() {
+            match self.events.token(event) {
+                WAKER => {
+                    self.waker.reset();
+                    continue;
+                }
+                DOOR => self.accept(),
+                token => self.read(token as usize, &mut space),
+            }
+            self.brought = true;
+        }
+        Ok(self.brought)
+    }
+
+    fn accept(&mut self) {
+        for _ in 0..ACCEPTED {
+            let taken = self
+                .door
+                .socket
+                .accept()
+                .and_then(|(socket, _)| self.admit(socket));
+            match taken {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // Of one connection, which is gone; there may be others.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+                    ) => {}
+                Err(error) => {
+                    self.counts.accept_errors += 1;
+                    self.gate.say_accept_error(&error);
+                    self.shut();
+                    return;
+                }
+            }
+        }
+        self.more = true;
+    }
+
+    fn admit(&mut self, socket: Socket) -> io::Result<()> {
+        let Some(place) = self.gate.enter() else {
+            self.counts.refused += 1;
+            self.gate.say_full(Peer(&socket));
+            return Ok(());
+        };
+        socket.set_nonblocking(true)?;
+        let token = self.free.last().copied().unwrap_or(self.connections.len());
+        self.poll.add(socket.as_fd(), token as u64, false)?;
+        let connection = Some(Connection {
+            socket,
+            framing: Framing::new(self.max_line),
+            _place: place,
+        });
+        if self.free.pop().is_some() {
+            self.connections[token] = connection;
+        } else {
+            self.connections.push(connection);
+        }
+        self.counts.accepted += 1;
+        Ok(())
+    }
+
+    /// Leaves the listening socket alone for a while: it stays readable, and waiting for it would not wait.
+    fn shut(&mut self) {
+        if self.poll.remove(self.door.socket.as_fd()).is_ok() {
+            self.door_rests = Some(Instant::now() + ACCEPT_PAUSE);
+        }
+    }
+
+    fn reopen(&mut self) {
+        let added = self
+            .poll
+            .add(self.door.socket.as_fd(), DOOR, self.door.shared);
+        self.door_rests = added.err().map(|_| Instant::now() + ACCEPT_PAUSE);
+    }
+
+    fn read(&mut self, token: usize, space: &mut Space<'_>) {
+        let connection = self.connections[token]
+            .as_mut()
+            .expect("a closed socket has no events");
+        let held = connection.framing.held();
+        let free = &mut space.free()[..held + PIECE];
+        match (&connection.socket).read(&mut free[held..]) {
+            Ok(0) => {}
+            Ok(count) => {
+                self.more |= count == PIECE;
+                let whole = connection.framing.take(&mut free[..held + count]);
+                if whole.long > 0 {
+                    self.counts.long_lines += whole.long;
+                    self.gate.say_long_line(Peer(&connection.socket));
+                }
+                space.fill(whole.lines);
+                return;
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
+            {
+                return;
+            }
+            // Reset, or no longer answering. What it sent before is ours all the same.
+            Err(_) => self.counts.resets += 1,
+        }
+        self.close(token, space);
+    }
+
+    /// Closes a connection; the line it was in the middle of is its last.
+    fn close(&mut self, token: usize, space: &mut Space<'_>) {
+        let Some(mut connection) = self.connections[token].take() else {
+            return;
+        };
+        let length = connection.framing.finish(space.free());
+        space.fill(0..length);
+        drop(connection);
+        self.free.push(token);
+        if self.door_rests.is_some() {
+            self.reopen();
+        }
+    }
+}
+
+impl Source for Streams {
+    fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    fn batch(&self) -> Batch {
+        Batch::new(ROUND, self.max_line + PIECE)
+    }
+
+    fn receive(&mut self, batch: &mut Batch) -> io::Result<()> {
+        if self.door_rests.is_some_and(|until| until <= Instant::now()) {
+            self.reopen();
+        }
+        let at_most = if self.more {
+            Some(Duration::ZERO)
+        } else if self.brought {
+            std::thread::sleep(NAP);
+            Some(Duration::ZERO)
+        } else {
+            self.door_rests
+                .map(|until| until.saturating_duration_since(Instant::now()))
+        };
+        self.round(batch, at_most).map(drop)
+    }
+
+    fn drain(&mut self, batch: &mut Batch) -> io::Result<bool> {
+        self.round(batch, Some(Duration::ZERO))
+    }
+
+    fn finish(&mut self, batch: &mut Batch) {
+        let mut space = Space {
+            refill: batch.refill(),
+            at: 0,
+        };
+        while space.refill.filled.len() < space.refill.slots
+            && let Some(token) = self.connections.len().checked_sub(1)
+        {
+            self.close(token, &mut space);
+            self.connections.pop();
+        }
+    }
+
+    fn account(&mut self, tally: &mut Tally) {
+        tally.streams.add(&mem::take(&mut self.counts));
+    }
+}
