@@ -211,7 +211,6 @@ fn listeners_of_every_kind() {
         Listen::Unixgram(unixgram::Options {
             path: "/run/d".into(),
             mode: Some(0o600),
-            receive_buffer: 16 << 20,
             max_datagram: 1500,
         }),
         stream(At::Tcp {

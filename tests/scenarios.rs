@@ -9,12 +9,16 @@
 //!
 //! | step | meaning |
 //! |---|---|
+//! | `BEGIN 3s` | lets the clock begin so much later; before all other steps |
 //! | `CONFIG settings` | adds settings, as in a configuration file; before all other steps |
+//! | `RELOAD settings` | takes over these settings in place of those of `CONFIG` |
 //! | `SEND datagram` | sends from the first source; `\n`, `\xNN` and `\\` are escapes |
 //! | `SEND@3 datagram` | from source 3; each source is a flow of its own, so several reach several workers |
 //! | `SEND@0..15 datagram` | the same datagram from each of these sources, both ends included |
 //! | `WAIT 4s` | moves the clock to where no flush is due; also in `ms` |
 //! | `TICK 10s` | moves the clock to where one is due, and waits for it |
+//! | `ASK command` | asks the admin interface |
+//! | `REPLY line` | the next line of its reply; all of them must be named |
 //! | `STOP` | stops the server and waits for its last flush |
 //! | `EXPECT name value ...` | the flush holds these, to the letter |
 //! | `NEAR name value ...` | the flush holds these within 0.1 % |
@@ -32,11 +36,12 @@
 mod daemon;
 
 use daemon::{FakeCarbon, Flush, client_of};
-use statsd_fast::config;
+use statsd_fast::config::{self, Loaded};
 use statsd_fast::runtime::clock::{Clock, Manual};
 use statsd_fast::server::Server;
-use std::collections::BTreeSet;
-use std::net::UdpSocket;
+use std::collections::{BTreeSet, VecDeque};
+use std::io::{Read as _, Write as _};
+use std::net::{TcpStream, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +58,9 @@ macro_rules! scenarios {
 }
 
 scenarios! {
+    admin_deletes = "admin-deletes.txt",
+    admin_shows_the_running_interval = "admin-shows-the-running-interval.txt",
+    aligned_flushes = "aligned-flushes.txt",
     bad_lines = "bad-lines.txt",
     counters = "counters.txt",
     delete_flags = "delete-flags.txt",
@@ -64,6 +72,10 @@ scenarios! {
     namespace_legacy = "namespace-legacy.txt",
     namespace_prefixed = "namespace-prefixed.txt",
     prefix_stats = "prefix-stats.txt",
+    reload_of_deletion_and_ttl = "reload-of-deletion-and-ttl.txt",
+    reload_of_names = "reload-of-names.txt",
+    reload_of_statistics = "reload-of-statistics.txt",
+    reload_of_the_interval = "reload-of-the-interval.txt",
     sets_of_several_flows = "sets-of-several-flows.txt",
     timer_beyond_the_exact_limit = "timer-beyond-the-exact-limit.txt",
     timestamp_lag = "timestamp-lag.txt",
@@ -100,7 +112,10 @@ const NEAR: f64 = 1e-3;
 /// Where the script is, in the life of its server.
 enum Stage {
     /// Settings are collected.
-    Configured(Vec<String>),
+    Configured {
+        settings: Vec<String>,
+        begin_ms: u64,
+    },
     Started(Box<Started>),
 }
 
@@ -111,7 +126,11 @@ struct Started {
     now_ms: u64,
     /// When the next flush is due, by the rule of the grid told once more.
     due_ms: u64,
+    begin_ms: u64,
     interval_ms: u64,
+    align: bool,
+    /// The two above from the next flush on.
+    next: Option<(u64, bool)>,
     /// Sources, made when first used.
     flows: Vec<UdpSocket>,
     sent: u64,
@@ -124,15 +143,21 @@ struct Player {
     /// What the script has not asked of the flush it looks at; all its names.
     left: Option<Flush>,
     names: BTreeSet<String>,
+    /// Lines of the last reply that the script has not named yet.
+    reply: VecDeque<String>,
 }
 
 /// Plays a script to its end; the first step that does not hold is the error.
 fn play(name: &str, script: &str) -> Result<(), String> {
     let mut player = Player {
         carbon: FakeCarbon::start(),
-        stage: Stage::Configured(Vec::new()),
+        stage: Stage::Configured {
+            settings: Vec::new(),
+            begin_ms: BEGIN_MS,
+        },
         left: None,
         names: BTreeSet::new(),
+        reply: VecDeque::new(),
     };
     let mut outcome = Ok(());
     for (index, line) in script.lines().enumerate() {
@@ -150,6 +175,7 @@ fn play(name: &str, script: &str) -> Result<(), String> {
             break;
         }
     }
+    outcome = outcome.and_then(|()| player.nothing_left_to_name());
     // No server outlives its script, and the accounts of each are checked.
     if matches!(&player.stage, Stage::Started(started) if started.server.is_some()) {
         let stopped = player.stop();
@@ -161,10 +187,26 @@ fn play(name: &str, script: &str) -> Result<(), String> {
 impl Player {
     fn step(&mut self, verb: &str, rest: &str) -> Result<(), String> {
         let (verb, source) = verb.split_once('@').unwrap_or((verb, ""));
+        if verb != "REPLY" {
+            self.nothing_left_to_name()?;
+        }
         match verb {
+            "BEGIN" => match &mut self.stage {
+                Stage::Configured { begin_ms, .. } => *begin_ms += milliseconds(rest)?,
+                _ => return Err("the clock begins before all other steps".into()),
+            },
             "CONFIG" => match &mut self.stage {
-                Stage::Configured(settings) => settings.push(rest.into()),
+                Stage::Configured { settings, .. } => settings.push(rest.into()),
                 _ => return Err("settings come before all other steps".into()),
+            },
+            "RELOAD" => {
+                let carbon_port = self.carbon.port();
+                self.running()?.reload(rest, carbon_port)?;
+            }
+            "ASK" => self.reply = self.running()?.ask(rest)?,
+            "REPLY" => match self.reply.pop_front() {
+                Some(line) if line == rest => {}
+                line => return Err(format!("the line is {line:?}")),
             },
             "SEND" => {
                 let datagram = unescaped(rest)?;
@@ -224,14 +266,21 @@ impl Player {
 
     /// The server, started when the first step asks for it.
     fn running(&mut self) -> Result<&mut Started, String> {
-        if let Stage::Configured(settings) = &self.stage {
-            let started = Started::start(settings, self.carbon.port())?;
+        if let Stage::Configured { settings, begin_ms } = &self.stage {
+            let started = Started::start(settings, *begin_ms, self.carbon.port())?;
             self.stage = Stage::Started(Box::new(started));
         }
         match &mut self.stage {
             Stage::Started(started) if started.server.is_some() => Ok(started),
             _ => Err("the server was stopped".into()),
         }
+    }
+
+    fn nothing_left_to_name(&self) -> Result<(), String> {
+        if self.reply.is_empty() {
+            return Ok(());
+        }
+        Err(format!("lines of the reply nobody named: {:?}", self.reply))
     }
 
     fn flush(&mut self) -> Result<&mut Flush, String> {
@@ -298,30 +347,64 @@ impl Player {
 }
 
 impl Started {
-    fn start(settings: &[String], carbon_port: u16) -> Result<Self, String> {
-        let text = format!(
-            "{{ address: '127.0.0.1', port: '0', mgmt_port: '0', pinThreads: false, graphiteHost: '127.0.0.1', \
-             graphitePort: {carbon_port}, {} }}",
-            settings.join(", ")
-        );
-        let loaded = config::parse(&text, "CONFIG").map_err(|error| error.to_string())?;
-        if let Some(warning) = loaded.warnings.first() {
-            return Err(warning.to_string());
-        }
-        let clock = Manual::new(BEGIN_MS);
+    fn start(settings: &[String], begin_ms: u64, carbon_port: u16) -> Result<Self, String> {
+        let loaded = configured(&settings.join(", "), carbon_port)?;
+        let clock = Manual::new(begin_ms);
+        let align = loaded.config.flush.align;
         let interval_ms = loaded.config.flush.interval.as_millis() as u64;
         let server = Server::start(loaded, Clock::Manual(clock.clone()))
             .map_err(|error| format!("{error:#}"))?;
-        Ok(Self {
+        let mut started = Self {
             server: Some(server),
             clock,
-            now_ms: BEGIN_MS,
-            due_ms: BEGIN_MS + interval_ms,
+            now_ms: begin_ms,
+            due_ms: 0,
+            begin_ms,
             interval_ms,
+            align,
+            next: None,
             flows: Vec::new(),
             sent: 0,
             sent_since_flush: 0,
-        })
+        };
+        started.due_ms = started.next_due();
+        Ok(started)
+    }
+
+    fn reload(&mut self, settings: &str, carbon_port: u16) -> Result<(), String> {
+        let loaded = configured(settings, carbon_port)?;
+        let flush = &loaded.config.flush;
+        self.next = Some((flush.interval.as_millis() as u64, flush.align));
+        let server = self.server.as_mut().expect("it runs");
+        server.reload(loaded).map_err(|error| format!("{error:#}"))
+    }
+
+    fn ask(&mut self, command: &str) -> Result<VecDeque<String>, String> {
+        let address = self.server.as_ref().expect("it runs").admin_address();
+        let asked = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect(address)?;
+            stream.write_all(format!("{command}\nquit\n").as_bytes())?;
+            let mut reply = String::new();
+            stream.read_to_string(&mut reply)?;
+            Ok(reply)
+        };
+        let reply = asked().map_err(|error| format!("cannot be asked: {error}"))?;
+        Ok(reply.split_terminator('\n').map(String::from).collect())
+    }
+
+    /// The first moment of the grid that is more than half an interval away. The grid begins at the
+    /// start, in whole seconds, or, aligned, at the beginning of Unix time.
+    fn next_due(&self) -> u64 {
+        let grid = if self.align {
+            0
+        } else {
+            (self.begin_ms + 500) / 1000 * 1000
+        };
+        let first = self.now_ms.saturating_sub(grid) / self.interval_ms;
+        (first..)
+            .map(|n| grid + n * self.interval_ms)
+            .find(|at| 2 * at > 2 * self.now_ms + self.interval_ms)
+            .expect("the grid has no end")
     }
 
     fn send(&mut self, flow: usize, datagram: &[u8]) -> Result<(), String> {
@@ -340,28 +423,45 @@ impl Started {
 
     /// Moves the clock, to where a flush is due or to where none is.
     fn advance(&mut self, text: &str, to_flush: bool) -> Result<(), String> {
-        let split = text.find(|c: char| !c.is_ascii_digit());
-        let (digits, unit) = text.split_at(split.unwrap_or(text.len()));
-        let by = match (digits.parse(), unit) {
-            (Ok(number), "ms") => Duration::from_millis(number),
-            (Ok(number), "s") => Duration::from_secs(number),
-            _ => return Err("a time is written 10s or 250ms".into()),
-        };
-        self.now_ms += by.as_millis() as u64;
+        let by_ms = milliseconds(text)?;
+        self.now_ms += by_ms;
         match (self.now_ms >= self.due_ms, to_flush) {
             (false, true) => return Err("no flush is due yet".into()),
             (true, false) => return Err("a flush is due, this is a TICK".into()),
             _ => {}
         }
         if to_flush {
-            // The first moment of the grid that is more than half an interval away.
-            self.due_ms = (1..)
-                .map(|n| BEGIN_MS + n * self.interval_ms)
-                .find(|at| 2 * at > 2 * self.now_ms + self.interval_ms)
-                .expect("the grid has no end");
+            if let Some((interval_ms, align)) = self.next.take() {
+                (self.interval_ms, self.align) = (interval_ms, align);
+            }
+            self.due_ms = self.next_due();
         }
-        self.clock.advance(by);
+        self.clock.advance(Duration::from_millis(by_ms));
         Ok(())
+    }
+}
+
+/// Settings of a script on top of those every script has.
+fn configured(settings: &str, carbon_port: u16) -> Result<Loaded, String> {
+    let text = format!(
+        "{{ address: '127.0.0.1', port: '0', mgmt_port: '0', pinThreads: false, \
+         graphiteHost: '127.0.0.1', graphitePort: {carbon_port}, {settings} }}"
+    );
+    let loaded = config::parse(&text, "CONFIG").map_err(|error| error.to_string())?;
+    match loaded.warnings.first() {
+        Some(warning) => Err(warning.to_string()),
+        None => Ok(loaded),
+    }
+}
+
+/// `10s` or `250ms`.
+fn milliseconds(text: &str) -> Result<u64, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit());
+    let (digits, unit) = text.split_at(split.unwrap_or(text.len()));
+    match (digits.parse::<u64>(), unit) {
+        (Ok(number), "ms") => Ok(number),
+        (Ok(number), "s") => Ok(number * 1000),
+        _ => Err("a time is written 10s or 250ms".into()),
     }
 }
 

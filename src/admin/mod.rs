@@ -104,6 +104,15 @@ impl Desk {
     }
 }
 
+/// The interface, bound and not open yet.
+#[derive(Debug)]
+pub struct Door {
+    address: SocketAddr,
+    listener: TcpListener,
+    waker: Waker,
+    connections: usize,
+}
+
 /// The open interface.
 #[derive(Debug)]
 pub struct Admin {
@@ -114,39 +123,57 @@ pub struct Admin {
     accepting: JoinHandle<()>,
 }
 
-impl Admin {
-    /// Binds it and begins to accept.
+impl Door {
+    /// Binds it; nobody is let in yet.
     ///
     /// # Errors
     /// When the address does not resolve, is not this machine's, or is taken, or when the system has no
-    /// thread or descriptor to give.
-    pub fn start(options: &Options, desk: Arc<Desk>) -> Result<Self, BindError> {
+    /// descriptor to give.
+    pub fn bind(options: &Options) -> Result<Self, BindError> {
         let fail = |error: io::Error| BindError {
             address: format!("{}:{}", options.address, options.port),
             hint: hint(&error),
             error,
         };
         let listener = bind(&options.address, options.port).map_err(fail)?;
-        let address = listener.local_addr().map_err(fail)?;
-        let waker = Waker::new().map_err(fail)?;
+        Ok(Self {
+            address: listener.local_addr().map_err(fail)?,
+            listener,
+            waker: Waker::new().map_err(fail)?,
+            connections: options.connections,
+        })
+    }
+
+    /// Where it is, with its real port.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Begins to accept.
+    ///
+    /// # Errors
+    /// When the system has no thread to give.
+    pub fn serve(self, desk: Arc<Desk>) -> io::Result<Admin> {
         let stop = Stop::default();
-        let connections = Arc::new(Connections::new(options.connections));
+        let connections = Arc::new(Connections::new(self.connections));
+        let (waker, listener) = (self.waker, self.listener);
         let accepting = {
             let (stop, waker, connections) = (stop.clone(), waker.clone(), connections.clone());
             std::thread::Builder::new()
                 .name("admin".into())
-                .spawn(move || accept(&listener, &stop, &waker, &connections, &desk))
-                .map_err(fail)?
+                .spawn(move || accept(&listener, &stop, &waker, &connections, &desk))?
         };
-        Ok(Self {
-            address,
+        Ok(Admin {
+            address: self.address,
             stop,
             waker,
             connections,
             accepting,
         })
     }
+}
 
+impl Admin {
     /// Where it listens, with its real port.
     pub fn address(&self) -> SocketAddr {
         self.address

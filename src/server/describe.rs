@@ -1,0 +1,91 @@
+//! The start-up block: what was bound, who serves it, what the kernel granted and how to raise it.
+
+use crate::config::Config;
+use crate::deliver::Backend;
+use crate::ingest::source::{Address, Capacity, Listener};
+use core_affinity::CoreId;
+use std::net::SocketAddr;
+
+/// Says all of it. Worker `n` runs on the core `n` of `cores`, from the first again when there are more.
+pub(super) fn describe(
+    config: &Config,
+    listeners: &[Listener],
+    admin: SocketAddr,
+    cores: &[CoreId],
+    pinned: bool,
+) {
+    let backends: Vec<_> = config.backends.iter().map(Backend::name).collect();
+    log::info!(
+        "statsd-fast {}, pid {}, flush every {} s to {}",
+        env!("CARGO_PKG_VERSION"),
+        std::process::id(),
+        config.flush.interval.as_secs_f64(),
+        if backends.is_empty() {
+            "no backend".into()
+        } else {
+            backends.join(", ")
+        }
+    );
+    let mut worker = 0;
+    for listener in listeners {
+        let threads = listener.sources.len();
+        let mine: Vec<_> = (worker..worker + threads).collect();
+        worker += threads;
+        let placed = if pinned {
+            let on: Vec<_> = mine
+                .iter()
+                .map(|w| cores[w % cores.len()].id.to_string())
+                .collect();
+            format!(
+                "on core{} {}",
+                if threads == 1 { "" } else { "s" },
+                on.join(" ")
+            )
+        } else {
+            "not pinned".into()
+        };
+        let plural = if threads == 1 { "" } else { "s" };
+        log::info!(
+            "listening on {}, {threads} worker{plural} {placed}",
+            listener.address
+        );
+        match listener.capacity {
+            Capacity::ReceiveBuffer { asked, granted } if granted < asked => log::warn!(
+                "receive buffer: {asked} bytes asked, {granted} granted a worker; a burst may be lost. \
+                 Raise it with: sysctl -w net.core.rmem_max={asked}"
+            ),
+            Capacity::ReceiveBuffer { asked, granted } => {
+                log::info!("receive buffer: {asked} bytes asked, {granted} granted a worker");
+            }
+            Capacity::Datagrams(queue) => log::info!(
+                "receive queue: {queue} datagrams, then senders wait or are refused; raise it before the start \
+                 with: sysctl -w net.unix.max_dgram_qlen=512"
+            ),
+            Capacity::Streams { connections, line } => {
+                log::info!("at most {connections} connections, lines of {line} bytes");
+            }
+        }
+    }
+    log::info!("admin interface on tcp {admin}");
+    if let Some(first) = listeners.first() {
+        log::info!("send a first metric: {}", first_metric(&first.address));
+    }
+}
+
+/// A command that sends a metric there.
+fn first_metric(address: &Address) -> String {
+    let line = "printf 'hello:1|c\\n'";
+    let device = |kind, address: SocketAddr| {
+        let host = match address.ip() {
+            ip if ip.is_unspecified() => "127.0.0.1".into(),
+            ip => ip.to_string(),
+        };
+        format!("/dev/{kind}/{host}/{} (in bash)", address.port())
+    };
+    match address {
+        Address::Udp(address) => format!("printf 'hello:1|c' >{}", device("udp", *address)),
+        Address::Tcp(address) => format!("{line} >{}", device("tcp", *address)),
+        Address::Unix(path) => format!("{line} | socat -u - UNIX-CONNECT:{}", path.display()),
+        Address::Unixgram(path) => format!("{line} | socat -u - UNIX-SENDTO:{}", path.display()),
+    }
+}

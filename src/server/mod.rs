@@ -1,0 +1,284 @@
+//! Wires the parts, owns the threads, orders start and stop. Knows all, computes nothing.
+
+mod describe;
+mod run;
+
+pub use run::{ConfigFile, run};
+
+use crate::admin::{Admin, Desk, Door};
+use crate::config::{Config, Loaded};
+use crate::deliver::{Backend, Runners};
+use crate::flush::{self, Flusher};
+use crate::ingest::source::{Address, Listen, Listener, Source};
+use crate::ingest::{self, table::Table};
+use crate::metric::harvest::Tally;
+use crate::metric::meter::Outside;
+use crate::metric::registry::Registry;
+use crate::runtime;
+use crate::runtime::clock::Clock;
+use crate::runtime::stop::Stop;
+use crate::runtime::sys::wake::Waker;
+use anyhow::Context;
+use core_affinity::CoreId;
+use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam::queue::ArrayQueue;
+use crossbeam::utils::CachePadded;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct Server {
+    addresses: Vec<Address>,
+    workers: Vec<JoinHandle<()>>,
+    wakers: Vec<Waker>,
+    stop: Stop,
+    commands: Sender<flush::Command>,
+    flusher: JoinHandle<Tally>,
+    backends: Runners,
+    alarm: Alarm,
+    /// Names of threads that panicked.
+    deaths: Receiver<String>,
+    wanted: Arc<ingest::Wanted>,
+    desk: Arc<Desk>,
+    admin: Admin,
+    /// What runs. Keys that cannot change have the values of the start.
+    loaded: Loaded,
+}
+
+/// What came of a whole run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Totals {
+    /// Every worker's accounts, added up.
+    pub ingest: Tally,
+    /// Flushes a backend could not deliver, had no room to queue, or still held at the stop deadline.
+    pub flushes_dropped: u64,
+}
+
+/// Tells of its thread's end when that was a panic.
+#[derive(Debug, Clone)]
+struct Alarm {
+    deaths: Sender<String>,
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let name = thread::current()
+                .name()
+                .unwrap_or("without a name")
+                .to_owned();
+            // When nobody listens any more, the server is stopping already.
+            let _ = self.deaths.send(name);
+        }
+    }
+}
+
+/// Cores the workers may use: this process's affinity mask, as far as the CPU quota reaches. Read
+/// before anything is pinned, since a pinned thread only sees its own core.
+fn cores() -> (Vec<CoreId>, usize) {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let usable = thread::available_parallelism().map_or(1, usize::from);
+    (cores, usable)
+}
+
+impl Server {
+    /// Binds every listener, starts every thread. When it returns, datagrams are being taken.
+    ///
+    /// # Errors
+    /// When a listener cannot be bound or the system has no thread or descriptor to give.
+    pub fn start(loaded: Loaded, clock: Clock) -> anyhow::Result<Self> {
+        let config = &loaded.config;
+        let (cores, usable) = cores();
+        let threads = config.threads.unwrap_or(usable);
+        // All or nothing, and before any thread runs: a daemon that is half there misleads.
+        let bind = |listen: &Listen| listen.bind(threads);
+        let listeners: Vec<Listener> = config
+            .listeners
+            .iter()
+            .map(bind)
+            .collect::<Result<_, _>>()?;
+        let door = Door::bind(&config.admin)?;
+        let addresses = listeners.iter().map(|l| l.address.clone()).collect();
+        // A quota below the cores of the mask means the kernel will move us about anyway.
+        let pinned = config.pin && usable >= cores.len() && !cores.is_empty();
+        describe::describe(config, &listeners, door.address(), &cores, pinned);
+
+        let registry = Arc::new(Registry::new());
+        let outside = Arc::new(Outside::default());
+        let stop = Stop::default();
+        let sources: Vec<_> = listeners.into_iter().flat_map(|l| l.sources).collect();
+        let count = sources.len();
+        let epoch = Arc::new(CachePadded::new(AtomicU64::new(0)));
+        // Room for an answered tick and the last harvest of each worker: none ever waits.
+        let (full, harvests) = bounded((2 * count).max(1));
+        let empty = Arc::new(ArrayQueue::new((2 * count).max(1)));
+        let wanted = Arc::new(ingest::Wanted::new(config.ingest.clone()));
+        let link = ingest::Link {
+            epoch: epoch.clone(),
+            full,
+            empty: empty.clone(),
+            stop: stop.clone(),
+            wanted: wanted.clone(),
+        };
+
+        let backends = Runners::start(&config.backends, config.outbox, &clock, &outside)
+            .context("cannot start a backend thread")?;
+        let (commands, orders) = unbounded();
+        let desk = Arc::new(Desk::new(
+            clock.clone(),
+            commands.clone(),
+            config.admin.healthy,
+        ));
+        desk.show_backends(backends.statuses());
+        desk.show_config(loaded.reply.clone());
+        let admin = door.serve(desk.clone())?;
+        let wakers: Vec<_> = sources.iter().map(Source::waker).collect();
+        let flusher = Flusher::new(
+            config.flush.clone(),
+            clock.clone(),
+            registry.clone(),
+            flush::Link {
+                epoch,
+                full: harvests,
+                empty,
+                workers: wakers.clone(),
+            },
+            outside.clone(),
+        );
+        let (tell, deaths) = unbounded();
+        let alarm = Alarm { deaths: tell };
+        let outboxes = backends.outboxes();
+        let flusher = spawn("flush".into(), alarm.clone(), move || {
+            flusher.run(&orders, |snapshot| outboxes.put(&snapshot))
+        })?;
+        let mut workers = Vec::with_capacity(count);
+        for (worker, source) in sources.into_iter().enumerate() {
+            let table = Table::new(&config.ingest, registry.clone());
+            let link = link.clone();
+            let core = pinned.then(|| cores[worker % cores.len()]);
+            workers.push(spawn(
+                format!("ingest-{worker}"),
+                alarm.clone(),
+                move || {
+                    if core.is_some_and(|core| !core_affinity::set_for_current(core)) {
+                        log::warn!(
+                            "worker {worker} could not be pinned to its core; it runs unpinned"
+                        );
+                    }
+                    ingest::run(worker, source, table, &link);
+                },
+            )?);
+        }
+        Ok(Self {
+            addresses,
+            workers,
+            wakers,
+            stop,
+            commands,
+            flusher,
+            backends,
+            alarm,
+            deaths,
+            wanted,
+            desk,
+            admin,
+            loaded,
+        })
+    }
+
+    /// Takes over what can change while running; the rest stays as it is. When it returns, whatever is
+    /// received from now on is treated by the new options, and the next flush is made by them.
+    ///
+    /// # Errors
+    /// When the system has no thread to give to a new backend; everything else is taken over.
+    pub fn reload(&mut self, mut loaded: Loaded) -> anyhow::Result<()> {
+        let (new, old) = (&mut loaded.config, &self.loaded.config);
+        new.threads = old.threads;
+        new.pin = old.pin;
+        new.listeners.clone_from(&old.listeners);
+        new.admin = old.admin.clone();
+        new.ingest.dialect = old.ingest.dialect;
+        new.ingest.exact_samples = old.ingest.exact_samples;
+        new.flush.exact_samples = old.ingest.exact_samples;
+        // Names that came uncleaned live on, so Graphite has to go on cleaning.
+        let verbatim =
+            |backend: &Backend| matches!(backend, Backend::Graphite(o) if o.sanitize_names);
+        if old.backends.iter().any(verbatim) || !old.ingest.sanitize_names {
+            for backend in &mut new.backends {
+                if let Backend::Graphite(options) = backend {
+                    options.sanitize_names = true;
+                }
+            }
+        }
+        loaded.fixed.clone_from(&self.loaded.fixed);
+        runtime::log::set(&loaded.config.log);
+        self.wanted.set(loaded.config.ingest.clone());
+        let Config {
+            backends, outbox, ..
+        } = &loaded.config;
+        let exchanged = self.backends.exchange(backends, *outbox);
+        self.desk.show_backends(self.backends.statuses());
+        let (done, in_force) = bounded(1);
+        let options = Box::new(loaded.config.flush.clone());
+        // When the flusher is gone, its end is being dealt with.
+        let _ = self
+            .commands
+            .send(flush::Command::Reconfigure(options, done));
+        let _ = in_force.recv();
+        self.desk.show_config(loaded.reply.clone());
+        self.loaded = loaded;
+        exchanged.context("the backends stay as they were: the system has no thread to give")
+    }
+
+    /// Where the listeners are, in the order of the configuration, with their real ports.
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// Where the admin interface is, with its real port.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin.address()
+    }
+
+    /// Drains the path in its own order: sockets, last harvests, last flush, backends.
+    pub fn stop(self) -> Totals {
+        let deadline = Instant::now() + self.loaded.config.stop_deadline;
+        self.stop.request();
+        self.wakers.iter().for_each(Waker::wake);
+        for worker in self.workers {
+            if worker.join().is_err() {
+                log::error!("a worker panicked; what it held is lost");
+            }
+        }
+        self.admin.stop();
+        // It ends on its own when it panicked, and then there is nobody to tell.
+        let _ = self.commands.send(flush::Command::Finish);
+        let ingest = self.flusher.join().unwrap_or_else(|_| {
+            log::error!("the flusher panicked; the last interval is lost");
+            Tally::default()
+        });
+        let flushes_dropped = self.backends.finish(deadline);
+        Totals {
+            ingest,
+            flushes_dropped,
+        }
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    name: String,
+    alarm: Alarm,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<JoinHandle<T>> {
+    thread::Builder::new()
+        .name(name)
+        .spawn(move || {
+            let _alarm = alarm;
+            body()
+        })
+        .context("the system refused a thread; likely cause: a process limit (see: ulimit -u)")
+}
