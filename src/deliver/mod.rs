@@ -169,6 +169,7 @@ impl Runners {
         let (outbox, queue) = Outbox::new(backend.name(), limits, self.outside.clone());
         let (closes_when_done, done) = bounded::<()>(0);
         let status = Arc::new(Status::new(backend.name()));
+        introduce(backend, &self.clock, &status);
         let thread = {
             let (clock, outside) = (self.clock.clone(), self.outside.clone());
             let (backend, snapshots, told) = (backend.clone(), queue.clone(), status.clone());
@@ -229,11 +230,22 @@ impl Runners {
     }
 }
 
+/// Sets what there is to say before the first flush, so that whoever asks early finds every number.
+fn introduce(backend: &Backend, clock: &Clock, status: &Status) {
+    match backend {
+        Backend::Graphite(options) => Graphite::new(options, clock.clone()).tell(status),
+        Backend::Console(_) => {
+            let now = rounded_seconds(clock.now_ms());
+            status.set(&[("lastFlush", now), ("lastException", now)]);
+        }
+        Backend::Repeater(_) => {}
+    }
+}
+
 fn run(backend: &Backend, clock: &Clock, outside: &Outside, snapshots: &Queue, status: &Status) {
     match backend {
         Backend::Console(options) => {
             let now = || rounded_seconds(clock.now_ms());
-            status.set(&[("lastFlush", now()), ("lastException", now())]);
             run_each(
                 outside,
                 snapshots,
@@ -261,7 +273,6 @@ fn run(backend: &Backend, clock: &Clock, outside: &Outside, snapshots: &Queue, s
         }
         Backend::Graphite(options) => {
             let mut graphite = Graphite::new(options, clock.clone());
-            graphite.tell(status);
             let destination = format!("graphite: {}", graphite.destination());
             let setting = graphite.setting();
             run_until_delivered(outside, snapshots, &destination, setting, |snapshot| {

@@ -73,6 +73,8 @@ pub(crate) struct Flush {
     pub(crate) values: BTreeMap<String, String>,
     /// Unix time in seconds that the flush is stamped with.
     pub(crate) timestamp: u64,
+    /// Bytes it came in.
+    pub(crate) length: usize,
 }
 
 impl Flush {
@@ -89,7 +91,9 @@ impl Flush {
         self.number(&format!("stats_counts.{counter}"))
     }
 
-    fn parse(payload: Vec<u8>) -> Result<Self, String> {
+    /// What a payload says; the first thing that is wrong with it is the error.
+    pub(crate) fn parse(payload: Vec<u8>) -> Result<Self, String> {
+        let length = payload.len();
         let text = String::from_utf8(payload).map_err(|error| error.to_string())?;
         let Some(body) = text.strip_suffix('\n') else {
             return Err(format!("the payload does not end in a newline: {text:?}"));
@@ -117,6 +121,10 @@ impl Flush {
             }
         }
         let timestamp = timestamp.ok_or("no line carries the time of the flush")?;
-        Ok(Self { values, timestamp })
+        Ok(Self {
+            values,
+            timestamp,
+            length,
+        })
     }
 }

@@ -9,6 +9,7 @@
 mod carbon;
 mod directory;
 mod log;
+pub(crate) mod pickle;
 mod process;
 
 pub(crate) use carbon::{FakeCarbon, Flush};

@@ -265,19 +265,34 @@ impl Graphite {
         let began = Instant::now();
         write(payload)?;
         self.status.flush_time_ms = began.elapsed().as_millis() as u64;
-        self.status.flush_length = characters(payload);
+        self.status.flush_length = match self.protocol {
+            Protocol::Text => characters(payload),
+            Protocol::Pickle => payload.len(),
+        };
         self.status.last_flush = now;
         Ok(())
     }
 }
 
-/// Characters as JavaScript counts them; a pickle's are its bytes.
-fn characters(payload: &[u8]) -> usize {
+/// Characters of a text as JavaScript counts them.
+fn characters(text: &[u8]) -> usize {
     // Four bytes of UTF-8 are two characters there, and three, two or one are one.
     let of = |byte: &u8| match byte {
         0x80..0xc0 => 0,
         0xf0.. => 2,
         _ => 1,
     };
-    payload.iter().map(of).sum()
+    text.iter().map(of).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_are_counted_as_javascript_does() {
+        for text in ["", "ascii", "\u{e9}", "\u{20ac}", "\u{1f600}x"] {
+            assert_eq!(characters(text.as_bytes()), text.encode_utf16().count());
+        }
+    }
 }
