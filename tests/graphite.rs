@@ -12,8 +12,8 @@ use daemon::{DEADLINE, FakeCarbon, Flush, client_of, pickle};
 use socket2::{Domain, SockRef, Socket, Type};
 use statsd_fast::config;
 use statsd_fast::deliver::graphite::{Options, Protocol};
-use statsd_fast::deliver::outbox::{Limits, Outbox};
-use statsd_fast::deliver::{self, Backend, Runners};
+use statsd_fast::deliver::outbox::Limits;
+use statsd_fast::deliver::{Backend, Outboxes, Runners};
 use statsd_fast::metric::meter::{Count, Outside};
 use statsd_fast::metric::snapshot::{Counter, Gauge, Snapshot};
 use statsd_fast::runtime::clock::{Clock, Manual};
@@ -30,7 +30,7 @@ const NOW: u64 = 1_700_000_000;
 
 /// One Graphite backend and what feeds it.
 struct Delivery {
-    outboxes: Vec<Outbox>,
+    outboxes: Outboxes,
     runners: Runners,
     outside: Arc<Outside>,
 }
@@ -40,17 +40,17 @@ impl Delivery {
         let outside = Arc::new(Outside::default());
         let clock = Clock::Manual(Manual::new(NOW * 1000));
         let backends = [Backend::Graphite(options)];
-        let started = deliver::start(&backends, limits, &clock, &outside);
-        let (outboxes, runners) = started.expect("a thread for the backend");
+        let runners =
+            Runners::start(&backends, limits, &clock, &outside).expect("a thread for the backend");
         Self {
-            outboxes,
+            outboxes: runners.outboxes(),
             runners,
             outside,
         }
     }
 
     fn put(&self, snapshot: Snapshot) {
-        self.outboxes[0].put(&Arc::new(snapshot));
+        self.outboxes.put(&Arc::new(snapshot));
     }
 
     /// A number the backend says of itself.
@@ -63,7 +63,6 @@ impl Delivery {
 
     /// Closes the outbox and returns how many flushes were delivered and dropped.
     fn finish(self) -> [u64; 2] {
-        drop(self.outboxes);
         let dropped = self.runners.finish(Instant::now() + DEADLINE);
         assert_eq!(dropped, self.outside.flushes_dropped.total());
         [self.outside.flushes_delivered.total(), dropped]
@@ -210,19 +209,18 @@ fn whole_intervals_wait_for_carbon_and_arrive_in_order() {
     let (socket, port) = deaf_socket();
     let witness = FakeCarbon::start();
     let text = format!(
-        "{{ address: '127.0.0.1', port: '0', pinThreads: false, graphiteHost: '127.0.0.1', \
+        "{{ address: '127.0.0.1', port: '0', mgmt_port: '0', pinThreads: false, graphiteHost: '127.0.0.1', \
          graphitePort: {port}, threads: 2 }}"
     );
-    let mut config = config::parse(&text, "config")
-        .expect("a configuration")
-        .config;
+    let mut loaded = config::parse(&text, "config").expect("a configuration");
     // It sees each flush at once, so the clock can move on.
-    config
+    loaded
+        .config
         .backends
         .push(Backend::Graphite(options(witness.port())));
     let clock = Manual::new(NOW * 1000);
-    let server = Server::start(config, Clock::Manual(clock.clone())).expect("it starts");
-    let client = client_of(server.addresses()[0]);
+    let server = Server::start(loaded, Clock::Manual(clock.clone())).expect("it starts");
+    let client = client_of(server.addresses()[0].socket().expect("a UDP listener"));
     let mut seen = Vec::new();
     for round in 1..=6 {
         let sent = client.send(format!("c:{round}|c\ng:{round}|g\nt:{round}|ms").as_bytes());

@@ -13,6 +13,7 @@ mod runner;
 pub mod sink;
 pub mod status;
 
+use crate::metric::copied::Feed;
 use crate::metric::meter::Outside;
 use crate::metric::snapshot::Snapshot;
 use crate::runtime::clock::{Clock, rounded_seconds};
@@ -20,6 +21,7 @@ use crate::runtime::stdout;
 use crossbeam::channel::{Receiver, bounded};
 use graphite::Graphite;
 use outbox::{Limits, Outbox, Queue};
+use repeater::Repeater;
 use runner::{run_each, run_until_delivered};
 use status::Status;
 use std::io;
@@ -47,6 +49,14 @@ impl Backend {
             Self::Repeater(_) => "repeater",
         }
     }
+
+    /// The options of the repeater, when it is that.
+    pub fn repeater(&self) -> Option<&repeater::Options> {
+        match self {
+            Self::Repeater(options) => Some(options),
+            _ => None,
+        }
+    }
 }
 
 /// The running backends, and the outboxes that feed them.
@@ -58,6 +68,7 @@ pub struct Runners {
     outboxes: Outboxes,
     limits: Limits,
     clock: Clock,
+    repeater: Option<Repeater>,
     outside: Arc<Outside>,
 }
 
@@ -112,10 +123,21 @@ impl Runners {
             outboxes: Outboxes::default(),
             limits,
             clock: clock.clone(),
+            repeater: None,
             outside: outside.clone(),
         };
+        // Named twice it is still one.
+        if let Some(options) = backends.iter().find_map(Backend::repeater) {
+            runners.repeater = repeater::start(options, outside)?;
+        }
         runners.exchange(backends, limits)?;
         Ok(runners)
+    }
+
+    /// Where every datagram received is wanted besides, if anywhere; told once. All clones of it must be
+    /// gone before [`Runners::finish`].
+    pub fn copies(&mut self) -> Option<Feed> {
+        self.repeater.as_mut().and_then(Repeater::feed)
     }
 
     /// Where to put flushes.
@@ -124,7 +146,8 @@ impl Runners {
     }
 
     /// From the next flush on these are the backends. Those that were running with the same options go
-    /// on; the others get no more flushes, deliver what waits for them and end.
+    /// on; the others get no more flushes, deliver what waits for them and end. The repeater is fed by
+    /// workers, not with flushes: it stays as it was at the start.
     ///
     /// # Errors
     /// When the system has no thread to give; then everything stays as it was.
@@ -133,7 +156,7 @@ impl Runners {
         // The one that goes on, or the one that starts; none is taken twice.
         let mut plan = Vec::with_capacity(backends.len());
         let mut kept = vec![false; self.running.len()];
-        for backend in backends {
+        for backend in backends.iter().filter(|it| it.repeater().is_none()) {
             let same = (0..self.running.len()).find(|at| {
                 !kept[*at] && limits == self.limits && self.running[*at].backend == *backend
             });
@@ -203,6 +226,9 @@ impl Runners {
     /// then is counted as dropped; returns how many flushes were dropped since the start, for whatever
     /// reason.
     pub fn finish(self, deadline: Instant) -> u64 {
+        if let Some(repeater) = self.repeater {
+            repeater.finish(deadline, &self.outside);
+        }
         // Closed: they end when they have delivered what waits.
         self.outboxes.boxes().clear();
         for runner in self.retired.into_iter().chain(self.running) {
@@ -265,12 +291,8 @@ fn run(backend: &Backend, clock: &Clock, outside: &Outside, snapshots: &Queue, s
                 },
             );
         }
-        // It is fed with packets, not with snapshots.
-        Backend::Repeater(_) => {
-            while snapshots.next().is_some() {
-                snapshots.done();
-            }
-        }
+        // It is fed with packets, not with flushes; see `Runners::start`.
+        Backend::Repeater(_) => {}
         Backend::Graphite(options) => {
             let mut graphite = Graphite::new(options, clock.clone());
             let destination = format!("graphite: {}", graphite.destination());

@@ -14,6 +14,7 @@ pub mod source;
 pub mod table;
 
 use crate::metric::cell::Stamp;
+use crate::metric::copied::Feed;
 use crate::metric::harvest::Harvest;
 use crate::metric::sample::Sample;
 use crate::runtime::clock::monotonic_ns;
@@ -91,6 +92,8 @@ pub struct Link {
     pub stop: Stop,
     /// What may change while running.
     pub wanted: Arc<Wanted>,
+    /// Where a copy of every datagram goes, when somebody wants it.
+    pub copies: Option<Feed>,
 }
 
 /// Options as they are to be from each worker's next harvest on. Off the sample path: a worker looks
@@ -137,7 +140,7 @@ pub fn run(worker: usize, mut source: impl Source, mut table: Table, link: &Link
         let asked = link.epoch.load(Ordering::Relaxed);
         if asked != answered {
             let (mut batches, bytes) = (0..TICK_BATCHES, table.tally.bytes);
-            drain(&mut source, &mut batch, &mut table, |table| {
+            drain(&mut source, &mut batch, &mut table, link, |table| {
                 batches.next().is_some() && table.tally.bytes - bytes < TICK_BYTES
             });
             if hand_over(worker, asked, &mut source, &mut table, link) {
@@ -148,7 +151,7 @@ pub fn run(worker: usize, mut source: impl Source, mut table: Table, link: &Link
             }
         }
         if source.receive(&mut batch).is_ok() {
-            record(&batch, &mut table);
+            take_in(&batch, &mut table, link);
         } else {
             table.tally.receive_errors += 1;
             // An error that stays must not turn into a busy loop.
@@ -156,11 +159,11 @@ pub fn run(worker: usize, mut source: impl Source, mut table: Table, link: &Link
         }
     }
     let until = Instant::now() + DRAIN_MAX;
-    drain(&mut source, &mut batch, &mut table, |_| {
+    drain(&mut source, &mut batch, &mut table, link, |_| {
         Instant::now() < until
     });
     while finish(&mut source, &mut batch) {
-        record(&batch, &mut table);
+        take_in(&batch, &mut table, link);
     }
     hand_over(worker, u64::MAX, &mut source, &mut table, link);
 }
@@ -170,10 +173,11 @@ fn drain(
     source: &mut impl Source,
     batch: &mut Batch,
     table: &mut Table,
+    link: &Link,
     mut go_on: impl FnMut(&Table) -> bool,
 ) {
     while go_on(table) && source.drain(batch).is_ok_and(|there_was| there_was) {
-        record(batch, table);
+        take_in(batch, table, link);
     }
 }
 
@@ -181,6 +185,17 @@ fn drain(
 fn finish(source: &mut impl Source, batch: &mut Batch) -> bool {
     source.finish(batch);
     batch.received() > 0
+}
+
+/// Copies what was received for who wants it, and records it.
+#[inline]
+fn take_in(batch: &Batch, table: &mut Table, link: &Link) {
+    if let Some(copies) = &link.copies
+        && batch.received() > 0
+    {
+        table.tally.copies_dropped += copies.offer(batch.packets().map(|packet| packet.bytes));
+    }
+    record(batch, table);
 }
 
 /// Everything that happens to a packet, in order.
@@ -322,6 +337,7 @@ mod tests {
             empty: Arc::new(ArrayQueue::new(1)),
             stop: Stop::default(),
             wanted: Arc::default(),
+            copies: None,
         };
         let queue = Queue {
             left: queued,

@@ -87,6 +87,8 @@ pub struct Tally {
     pub offender: Option<(Reject, Box<[u8]>)>,
     /// Datagrams the kernel dropped at this worker's socket because its buffer was full.
     pub kernel_drops: u64,
+    /// Copies of datagrams, one for each target of the repeater, that found no room on their way to it.
+    pub copies_dropped: u64,
     /// Errors of the receive call other than "nothing there".
     pub receive_errors: u64,
     /// Connections of streams.
@@ -158,6 +160,7 @@ impl Tally {
             self.offender.clone_from(&other.offender);
         }
         self.kernel_drops += other.kernel_drops;
+        self.copies_dropped += other.copies_dropped;
         self.receive_errors += other.receive_errors;
         self.streams.add(&other.streams);
         self.last_packet = self.last_packet.max(other.last_packet);

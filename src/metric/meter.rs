@@ -53,6 +53,12 @@ pub struct Outside {
     pub workers_late: Count,
     /// Samples of timers past the exact limit that lie outside the histogram's bounds.
     pub timer_samples_outside: Count,
+    /// Copies of datagrams the system took from the repeater.
+    pub copies_sent: Count,
+    /// Copies of datagrams the repeater could not get rid of.
+    pub copies_dropped: Count,
+    /// Errors of connecting and sending that the repeater met.
+    pub copy_errors: Count,
 }
 
 const fn meter(
@@ -200,6 +206,24 @@ pub const METERS: &[Meter] = &[
         "attempts to deliver a flush that failed; it waits and is tried again",
         |_, o| o.deliveries_failed.total(),
     ),
+    meter(
+        "repeater.sent",
+        false,
+        "copies of datagrams sent by the repeater, one for each target",
+        |_, o| o.copies_sent.total(),
+    ),
+    meter(
+        "repeater.dropped",
+        true,
+        "copies not sent: their target was away or too slow",
+        |t, o| t.copies_dropped + o.copies_dropped.total(),
+    ),
+    meter(
+        "repeater.errors",
+        true,
+        "errors of connecting and sending; a target that refuses a datagram tells only with the next one",
+        |_, o| o.copy_errors.total(),
+    ),
 ];
 
 /// Every meter's total since the start, in the order of [`METERS`].
@@ -258,16 +282,20 @@ mod tests {
             long_lines: 24,
             accept_errors: 25,
         };
+        tally.copies_dropped = 10;
         let outside = Outside::default();
         outside.workers_late.add(16);
         outside.timer_samples_outside.add(17);
         outside.flushes_delivered.add(18);
         outside.flushes_dropped.add(19);
         outside.deliveries_failed.add(20);
+        outside.copies_sent.add(26);
+        outside.copies_dropped.add(17);
+        outside.copy_errors.add(28);
         let totals = Totals::read(&tally, &outside);
         let mut values: Vec<_> = totals.since(&none).iter().map(|m| m.value as u64).collect();
         values.sort_unstable();
-        assert_eq!(values, (1..=25).collect::<Vec<_>>());
+        assert_eq!(values, (1..=28).collect::<Vec<_>>());
         assert_eq!(
             totals.since(&totals).iter().map(|m| m.value).sum::<f64>(),
             0.0

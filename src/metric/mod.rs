@@ -5,6 +5,7 @@
 //! [`snapshot::Snapshot`]; `deliver` encodes it. [`registry`] is where a name becomes a number.
 
 pub mod cell;
+pub mod copied;
 pub mod harvest;
 pub mod histogram;
 pub mod meter;

@@ -113,6 +113,8 @@ impl Server {
         let sources: Vec<_> = listeners.into_iter().flat_map(|l| l.sources).collect();
         let count = sources.len();
         let epoch = Arc::new(CachePadded::new(AtomicU64::new(0)));
+        let mut backends = Runners::start(&config.backends, config.outbox, &clock, &outside)
+            .context("cannot start a backend thread")?;
         // Room for an answered tick and the last harvest of each worker: none ever waits.
         let (full, harvests) = bounded((2 * count).max(1));
         let empty = Arc::new(ArrayQueue::new((2 * count).max(1)));
@@ -123,10 +125,9 @@ impl Server {
             empty: empty.clone(),
             stop: stop.clone(),
             wanted: wanted.clone(),
+            copies: backends.copies(),
         };
 
-        let backends = Runners::start(&config.backends, config.outbox, &clock, &outside)
-            .context("cannot start a backend thread")?;
         let (commands, orders) = unbounded();
         let desk = Arc::new(Desk::new(
             clock.clone(),

@@ -287,7 +287,7 @@ fn random_values_are_printed_as_node_does() {
         any::<bool>(),
         prop_oneof![30 => trees(), 1 => long],
     );
-    let cases: Vec<(Options, Tree)> = (0..3000)
+    let cases: Vec<(Options, Tree)> = (0..1500)
         .map(|_| {
             let (depth, colors, tree) = case.new_tree(&mut runner).expect("a case").current();
             (Options { depth, colors }, tree)

@@ -100,11 +100,52 @@ pub fn peer_process(socket: BorrowedFd<'_>) -> io::Result<i32> {
     Ok(peer.pid)
 }
 
+/// Whether a stream's peer has closed or reset the connection, as far as is known by now. Does not wait, and
+/// leaves what may have come in where it is.
+pub fn is_closed_by_peer(stream: BorrowedFd<'_>) -> bool {
+    let mut byte = 0u8;
+    let received = super::uninterrupted(|| {
+        // SAFETY: the kernel writes at most the one byte it is told of, which lives across the call.
+        let received = unsafe {
+            libc::recv(
+                stream.as_raw_fd(),
+                (&raw mut byte).cast(),
+                1,
+                libc::MSG_PEEK | libc::MSG_DONTWAIT,
+            )
+        };
+        received as libc::c_int
+    });
+    match received {
+        Ok(received) => received == 0,
+        Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
     use std::net::UdpSocket;
+    use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsFd;
+
+    #[test]
+    fn a_closed_connection_is_told_from_a_silent_one() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let address = listener.local_addr().expect("address");
+        let mut stream = TcpStream::connect(address).expect("connect");
+        let (mut peer, _) = listener.accept().expect("accept");
+        assert!(!is_closed_by_peer(stream.as_fd()));
+        peer.write_all(b"x").expect("write");
+        stream.peek(&mut [0]).expect("it came");
+        assert!(!is_closed_by_peer(stream.as_fd()));
+        drop(peer);
+        let mut read = [0; 2];
+        assert_eq!(stream.read(&mut read).expect("what was peeked at"), 1);
+        assert_eq!(stream.peek(&mut read).expect("the end"), 0);
+        assert!(is_closed_by_peer(stream.as_fd()));
+    }
 
     #[test]
     fn drops_are_counted_to_the_datagram() {
