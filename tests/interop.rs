@@ -64,6 +64,22 @@ const EXPECTED: &[(&str, Rule)] = &[
 
 #[test]
 fn a_python_client_arrives_in_carbon() {
+    arrives(|carbon| daemon::config(carbon.port));
+}
+
+#[test]
+fn a_python_client_arrives_in_carbon_pickled_over_one_connection() {
+    arrives(|carbon| {
+        let mut config = daemon::config(carbon.port);
+        config["graphitePicklePort"] = json!(carbon.pickle_port);
+        config["graphiteProtocol"] = json!("pickle");
+        config["graphite"] = json!({"persistent": true});
+        config
+    });
+}
+
+/// What the client sends is in Graphite in the end, by the way that this configuration takes.
+fn arrives(configured: impl FnOnce(&Carbon) -> Value) {
     let python = env::var("STATSD_FAST_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let needs: [(&str, &[&str]); 3] = [
         ("carbon-cache", &["--help"]),
@@ -83,8 +99,7 @@ fn a_python_client_arrives_in_carbon() {
     }
 
     let carbon = Carbon::start();
-    let config = daemon::config(carbon.port);
-    let mut daemon = Daemon::start(&config, &[]);
+    let mut daemon = Daemon::start(&configured(&carbon), &[]);
     let address = daemon.address();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/client.py");
     let sent = Command::new(&python)
@@ -133,6 +148,7 @@ fn difference(carbon: &Carbon, name: &str, rule: &Rule) -> Option<String> {
 /// Debian's carbon-cache on ports and in a directory of its own.
 struct Carbon {
     port: u16,
+    pickle_port: u16,
     storage: PathBuf,
     _process: Process,
     _directory: Directory,
@@ -145,6 +161,7 @@ impl Carbon {
         let storage = root.join("whisper");
         fs::create_dir_all(&storage).expect("the storage directory can be created");
         let port = daemon::free_tcp_port();
+        let pickle_port = daemon::free_tcp_port();
         let root_text = root.display();
         let conf = format!(
             "[cache]\n\
@@ -157,12 +174,11 @@ impl Carbon {
              LINE_RECEIVER_INTERFACE = 127.0.0.1\n\
              LINE_RECEIVER_PORT = {port}\n\
              PICKLE_RECEIVER_INTERFACE = 127.0.0.1\n\
-             PICKLE_RECEIVER_PORT = {}\n\
+             PICKLE_RECEIVER_PORT = {pickle_port}\n\
              CACHE_QUERY_INTERFACE = 127.0.0.1\n\
              CACHE_QUERY_PORT = {}\n\
              MAX_CREATES_PER_MINUTE = inf\n\
              ENABLE_TAGS = False\n",
-            daemon::free_tcp_port(),
             daemon::free_tcp_port(),
         );
         let schemas = "[everything]\npattern = .*\nretentions = 1s:1h\n";
@@ -174,8 +190,10 @@ impl Carbon {
             .args(["--nodaemon", "start"]);
         let process = Process::spawn(&mut command);
         process.log.wait_for(&format!("starting on {port}"));
+        process.log.wait_for(&format!("starting on {pickle_port}"));
         Self {
             port,
+            pickle_port,
             storage,
             _process: process,
             _directory: directory,

@@ -40,12 +40,24 @@ fn carbon_may_be_away_and_come_back() {
         "the way out: {line}"
     );
 
-    client.send(b"while_away:1|c").expect("loopback takes it");
+    client.send(b"while_away:5|c").expect("loopback takes it");
     socket.listen(16).expect("the socket can listen");
     let carbon = FakeCarbon::accept_on(TcpListener::from(socket));
-    // The gauge outlives intervals that were lost.
     client.send(b"level:7|g").expect("loopback takes it");
-    while !carbon.next().values.contains_key("stats.gauges.level") {}
+    let (mut counted, mut before) = (0.0, 0);
+    loop {
+        let flush = carbon.next();
+        assert!(flush.timestamp > before, "each with its own time, in order");
+        before = flush.timestamp;
+        if flush.values.contains_key("stats_counts.while_away") {
+            counted += flush.count("while_away");
+        }
+        if flush.values.contains_key("stats.gauges.level") {
+            break;
+        }
+    }
+    assert_eq!(counted, 5.0, "what was counted while it was away");
+    daemon.wait_for_line(&format!("{address} is back after "));
     let complaints = daemon
         .lines()
         .iter()

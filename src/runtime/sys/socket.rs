@@ -125,9 +125,9 @@ pub fn is_closed_by_peer(stream: BorrowedFd<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use socket2::{Domain, Socket, Type};
     use std::io::{Read, Write};
-    use std::net::UdpSocket;
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
     use std::os::fd::AsFd;
 
     #[test]
@@ -169,10 +169,35 @@ mod tests {
         assert_eq!(accounts.drops, 100 - taken);
         assert_eq!(memory(socket.as_fd()).expect("SO_MEMINFO").queued, 0);
     }
+
     #[test]
     fn a_peer_is_named_by_its_process() {
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
         let process = peer_process(ours.as_fd()).expect("SO_PEERCRED");
         assert_eq!(process, std::process::id().cast_signed());
+    }
+
+    #[test]
+    fn what_a_peer_did_not_take_is_not_acknowledged() {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
+        socket.set_recv_buffer_size(4096).expect("buffer");
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        socket.bind(&any.into()).expect("bind");
+        socket.listen(1).expect("listen");
+        let listener = TcpListener::from(socket);
+        let address = listener.local_addr().expect("address");
+        let mut sender = TcpStream::connect(address).expect("connect");
+        assert_eq!(unacknowledged(sender.as_fd()).expect("SIOCOUTQ"), 0);
+        sender.set_nonblocking(true).expect("nonblocking");
+        let mut written = 0;
+        while let Ok(bytes) = sender.write(&[0; 4096]) {
+            written += bytes;
+        }
+        assert!(unacknowledged(sender.as_fd()).expect("SIOCOUTQ") > 0);
+        let (mut peer, _) = listener.accept().expect("accept");
+        peer.read_exact(&mut vec![0; written]).expect("read");
+        while unacknowledged(sender.as_fd()).expect("SIOCOUTQ") > 0 {
+            std::thread::yield_now();
+        }
     }
 }
