@@ -57,7 +57,12 @@ struct State {
     bytes: usize,
     /// The first is being delivered right now: it is not dropped, and counts for no limit.
     in_hand: bool,
+    /// No flush will come any more from the flusher.
     closed: bool,
+    /// Nobody will take one out any more.
+    abandoned: bool,
+    /// The outbox that has taken this one's place.
+    heir: Option<Arc<Shared>>,
 }
 
 impl State {
@@ -89,6 +94,22 @@ impl State {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts flushes in front of those that wait.
+    fn prepend(&self, flushes: VecDeque<(Arc<Snapshot>, usize)>) {
+        let mut state = self.state();
+        if state.abandoned {
+            self.outside.flushes_dropped.add(flushes.len() as u64);
+            return;
+        }
+        let first = usize::from(state.in_hand);
+        for (snapshot, bytes) in flushes.into_iter().rev() {
+            state.bytes += bytes;
+            state.flushes.insert(first, (snapshot, bytes));
+        }
+        self.trimmed(state);
+        self.changed.notify_all();
     }
 
     fn trimmed(&self, mut state: MutexGuard<'_, State>) {
@@ -135,7 +156,7 @@ impl Outbox {
     pub fn put(&self, snapshot: &Arc<Snapshot>) {
         let bytes = snapshot.memory();
         let mut state = self.shared.state();
-        if state.closed {
+        if state.abandoned {
             // Its backend is gone, by a fault of its own.
             self.shared.outside.flushes_dropped.add(1);
             return;
@@ -144,6 +165,24 @@ impl Outbox {
         state.bytes += bytes;
         self.shared.trimmed(state);
         self.shared.changed.notify_all();
+    }
+
+    /// The name of its backend in the config file.
+    pub fn backend(&self) -> &'static str {
+        self.shared.backend
+    }
+
+    /// Takes the place of an outbox, which it closes: what waits there now waits here, before all else.
+    /// One that is just being delivered follows if that fails.
+    pub fn take_over(&self, old: Self) {
+        let mut state = old.shared.state();
+        let in_hand = usize::from(state.in_hand);
+        let waiting = state.flushes.split_off(in_hand);
+        state.bytes -= waiting.iter().map(|(_, bytes)| bytes).sum::<usize>();
+        state.heir = Some(self.shared.clone());
+        // Never two of them at once.
+        drop(state);
+        self.shared.prepend(waiting);
     }
 }
 
@@ -208,17 +247,24 @@ impl Queue {
         self.len() == 0
     }
 
-    /// Closes the outbox, empties it and counts what was in it as dropped, the one in hand included.
-    /// Returns how many.
+    /// Ends the outbox: what is in it, the one in hand included, goes to the outbox that took its place,
+    /// or is dropped and counted. Returns how many were dropped.
     pub fn abandon(&self) -> u64 {
         let mut state = self.shared.state();
-        let lost = state.flushes.len() as u64;
-        state.flushes.clear();
+        let left = std::mem::take(&mut state.flushes);
         state.bytes = 0;
         state.in_hand = false;
         state.closed = true;
-        self.shared.outside.flushes_dropped.add(lost);
+        state.abandoned = true;
+        let heir = state.heir.take();
+        drop(state);
         self.shared.changed.notify_all();
+        if let Some(heir) = heir {
+            heir.prepend(left);
+            return 0;
+        }
+        let lost = left.len() as u64;
+        self.shared.outside.flushes_dropped.add(lost);
         lost
     }
 }
@@ -301,6 +347,25 @@ mod tests {
         outbox.put(&flush(3, 0));
         assert_eq!(outside.flushes_dropped.total(), 4);
         assert!(queue.next().is_none());
+    }
+
+    #[test]
+    fn an_outbox_that_takes_over_loses_nothing_and_keeps_the_order() {
+        let (old, old_queue, outside) = outbox(9, usize::MAX);
+        let (new, queue) = Outbox::new("test", Limits::default(), outside.clone());
+        (0..4).for_each(|timestamp| old.put(&flush(timestamp, 0)));
+        old_queue.next().expect("a flush");
+        new.put(&flush(4, 0));
+        new.take_over(old);
+        assert!(old_queue.is_closed());
+        assert_eq!((old_queue.len(), queue.len()), (1, 4));
+        // What was in hand could not be delivered, while the heir has its oldest in hand.
+        assert_eq!(queue.next().expect("a flush").timestamp, 1);
+        assert_eq!(old_queue.abandon(), 0);
+        assert!(old_queue.next().is_none());
+        queue.put_back();
+        assert_eq!(left(new, &queue), [1, 0, 2, 3, 4], "each has its own time");
+        assert_eq!(outside.flushes_dropped.total(), 0);
     }
 
     #[test]

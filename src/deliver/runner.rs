@@ -126,10 +126,12 @@ pub(super) fn run_until_delivered(
                 outside.deliveries_failed.add(1);
                 if last_attempt {
                     let lost = queue.abandon();
-                    let hint = sink::hint(&error, setting);
-                    log::error!(
-                        "{destination}: flushes not delivered at the end and lost: {lost}: {error}; {hint}"
-                    );
+                    if lost > 0 {
+                        let hint = sink::hint(&error, setting);
+                        log::error!(
+                            "{destination}: flushes not delivered at the end and lost: {lost}: {error}; {hint}"
+                        );
+                    }
                     return;
                 }
                 peer.failed(&error, "a flush could not be delivered and waits");
