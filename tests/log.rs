@@ -170,13 +170,25 @@ fn a_start_without_syslog_says_so_once() {
     let mut syslog = FakeSyslog::start();
     syslog.go_away();
     let options = json!({"log": syslog.options()});
-    let mut daemon = Daemon::spawn(&config_without_ticks(&carbon, options), &[]);
-    daemon.wait_for_line("takes nothing");
+    // The log being lost, the service manager is told when it is up: before, a signal would end it.
+    let directory = Directory::create();
+    let path = directory.path().join("notify");
+    let manager = UnixDatagram::bind(&path).expect("a socket");
+    manager
+        .set_read_timeout(Some(DEADLINE))
+        .expect("a deadline for reading");
+    let environment = [("NOTIFY_SOCKET", path.to_str().expect("a path that is text"))];
+    let config = config_without_ticks(&carbon, options);
+    let mut daemon = Daemon::spawn_in(&environment, &config, &[]);
+    manager.recv(&mut [0; 200]).expect("READY in time");
     syslog.listen();
     assert_eq!(daemon.terminate().code(), Some(0));
+    let (priority, _) = syslog.next_with(" lines of the log dropped: ");
+    assert_eq!(priority, 128 + 4);
     syslog.next_with("stopped: ");
     let lines = daemon.lines();
     assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("takes nothing"), "{lines:?}");
 }
 
 /// Lines by the thousand to a syslog that reads none: the values all arrive, the losses are said.
