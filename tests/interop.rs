@@ -7,6 +7,7 @@
 
 #[allow(
     dead_code,
+    unused_imports,
     reason = "shared by several test programs, each of which uses a part"
 )]
 mod daemon;

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::net::TcpListener;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
+use std::time::Instant;
 
 /// The four lines stamped when the connection opens; all others carry the time of the flush.
 const STAMPED_AT_CONNECT: [&str; 4] = [
@@ -18,7 +19,7 @@ const STAMPED_AT_CONNECT: [&str; 4] = [
 /// Accepts one connection a flush on a port of its own and hands each flush over, parsed.
 pub(crate) struct FakeCarbon {
     port: u16,
-    flushes: Receiver<Result<Flush, String>>,
+    flushes: Receiver<Result<Lines, String>>,
 }
 
 impl FakeCarbon {
@@ -39,7 +40,7 @@ impl FakeCarbon {
                 let mut payload = Vec::new();
                 let read = connection.and_then(|mut c| c.read_to_end(&mut payload));
                 let flush = match read {
-                    Ok(_) => Flush::parse(payload),
+                    Ok(_) => Lines::parse(payload),
                     Err(error) => Err(format!("the connection broke: {error}")),
                 };
                 // The test is over when nobody listens any more.
@@ -58,12 +59,38 @@ impl FakeCarbon {
 
     /// The next flush; fails when none comes or when it is malformed.
     pub(crate) fn next(&self) -> Flush {
+        sound(self.next_lines().unique())
+    }
+
+    /// The next flush, in which a name may be there twice; fails when none comes or when it is malformed.
+    pub(crate) fn next_lines(&self) -> Lines {
         match self.flushes.recv_timeout(DEADLINE) {
-            Ok(Ok(flush)) => flush,
-            Ok(Err(problem)) => panic!("malformed flush: {problem}"),
+            Ok(lines) => sound(lines),
             Err(error) => panic!("no flush reached carbon within {DEADLINE:?}: {error}"),
         }
     }
+
+    /// The flushes nobody has asked for yet, oldest first.
+    pub(crate) fn waiting(&self) -> Vec<Lines> {
+        self.flushes.try_iter().map(sound).collect()
+    }
+}
+
+fn sound<T>(flush: Result<T, String>) -> T {
+    flush.unwrap_or_else(|problem| panic!("malformed flush: {problem}"))
+}
+
+/// The content of one connection as it came.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    /// Metric names, each with the exact text of its value, in the order sent.
+    pub(crate) values: Vec<(String, String)>,
+    /// Unix time in seconds that the flush is stamped with.
+    pub(crate) timestamp: u64,
+    /// Bytes it came in.
+    pub(crate) length: usize,
+    /// When all of it was there.
+    pub(crate) arrived: Instant,
 }
 
 /// The content of one connection.
@@ -93,12 +120,18 @@ impl Flush {
 
     /// What a payload says; the first thing that is wrong with it is the error.
     pub(crate) fn parse(payload: Vec<u8>) -> Result<Self, String> {
+        Lines::parse(payload)?.unique()
+    }
+}
+
+impl Lines {
+    fn parse(payload: Vec<u8>) -> Result<Self, String> {
         let length = payload.len();
         let text = String::from_utf8(payload).map_err(|error| error.to_string())?;
         let Some(body) = text.strip_suffix('\n') else {
             return Err(format!("the payload does not end in a newline: {text:?}"));
         };
-        let mut values = BTreeMap::new();
+        let mut values = Vec::new();
         let mut timestamp = None;
         for line in body.split('\n') {
             // From the right: with sanitising off a tag may hold blanks.
@@ -116,15 +149,29 @@ impl Flush {
             if !at_connect && *timestamp.get_or_insert(seconds) != seconds {
                 return Err(format!("another timestamp than the lines before: {line:?}"));
             }
-            if values.insert(name.to_owned(), value.to_owned()).is_some() {
-                return Err(format!("twice in one flush: {line:?}"));
-            }
+            values.push((name.to_owned(), value.to_owned()));
         }
         let timestamp = timestamp.ok_or("no line carries the time of the flush")?;
         Ok(Self {
             values,
             timestamp,
             length,
+            arrived: Instant::now(),
+        })
+    }
+
+    /// The same by name; a name that is there twice is a fault.
+    fn unique(self) -> Result<Flush, String> {
+        let mut values = BTreeMap::new();
+        for (name, value) in self.values {
+            if let Some(first) = values.insert(name.clone(), value) {
+                return Err(format!("twice in one flush: {name}, the first is {first}"));
+            }
+        }
+        Ok(Flush {
+            values,
+            timestamp: self.timestamp,
+            length: self.length,
         })
     }
 }

@@ -50,6 +50,21 @@ impl Log {
         found.unwrap_or_else(|| panic!("the process ended and never said {text:?}"))
     }
 
+    /// Waits until `find` finds something in all lines so far; fails when both streams end without.
+    pub(crate) fn wait_until<T>(&self, what: &str, find: impl Fn(&[String]) -> Option<T>) -> T {
+        let mut found = None;
+        self.wait(what, |t| {
+            found = find(&t.lines);
+            found.is_some() || t.ended_streams == 2
+        });
+        found.unwrap_or_else(|| panic!("the process ended before: {what}"))
+    }
+
+    /// Whether both streams have ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.text().ended_streams == 2
+    }
+
     /// Waits until both streams have ended.
     pub(crate) fn wait_for_end(&self) {
         self.wait("end of output", |t| t.ended_streams == 2);

@@ -6,15 +6,19 @@
 //! Such a server need not understand port 0, print its addresses or take our options: it is
 //! given free ports picked beforehand, and [`replaced`] tells tests of our own options to step aside.
 
+mod admin;
 mod carbon;
 mod directory;
 mod log;
+mod original;
 pub(crate) mod pickle;
 mod process;
 
-pub(crate) use carbon::{FakeCarbon, Flush};
+pub(crate) use admin::Admin;
+pub(crate) use carbon::{FakeCarbon, Flush, Lines};
 pub(crate) use directory::Directory;
-pub(crate) use log::DEADLINE;
+pub(crate) use log::{DEADLINE, Log};
+pub(crate) use original::Original;
 pub(crate) use process::Process;
 
 use serde_json::{Value, json};
@@ -40,14 +44,22 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts the daemon with `config` and `arguments` and waits until every socket is bound.
     pub(crate) fn start(config: &Value, arguments: &[&str]) -> Self {
-        let mut daemon = Self::spawn(config, arguments);
-        daemon.wait_for_line("server is up");
+        Self::spawn(config, arguments).up(&config["port"])
+    }
+
+    /// The same with a file as somebody wrote it; `port` is the port in it.
+    pub(crate) fn start_written(text: &str, port: &Value) -> Self {
+        Self::spawn_written(&[], text, &[]).up(port)
+    }
+
+    fn up(mut self, port: &Value) -> Self {
+        self.wait_for_line("server is up");
         if replaced().is_some() {
-            let port = config["port"].as_u64().expect("an explicit port");
+            let port = port.as_u64().expect("an explicit port");
             let port = u16::try_from(port).expect("a port below 65536");
-            daemon.listeners = vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)];
+            self.listeners = vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)];
         } else {
-            daemon.listeners = daemon
+            self.listeners = self
                 .process
                 .log
                 .lines()
@@ -56,10 +68,10 @@ impl Daemon {
                 .collect();
         }
         assert!(
-            !daemon.listeners.is_empty(),
+            !self.listeners.is_empty(),
             "up, but no line names a UDP listener"
         );
-        daemon
+        self
     }
 
     /// Starts the daemon without waiting for anything: for starts that are meant to fail.
@@ -73,9 +85,13 @@ impl Daemon {
         config: &Value,
         arguments: &[&str],
     ) -> Self {
+        Self::spawn_written(environment, &format!("{config:#}\n"), arguments)
+    }
+
+    fn spawn_written(environment: &[(&str, &str)], text: &str, arguments: &[&str]) -> Self {
         let directory = Directory::create();
         let file = directory.path().join("config.js");
-        fs::write(&file, format!("{config:#}\n")).expect("the configuration can be written");
+        fs::write(&file, text).expect("the configuration can be written");
         let mut command = if let Some(words) = replaced() {
             let mut command = Command::new(&words[0]);
             command.args(&words[1..]).arg(&file);
@@ -121,6 +137,20 @@ impl Daemon {
     /// Every line printed so far, stdout and stderr together.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.process.log.lines()
+    }
+
+    /// What it prints, to wait for more than a line.
+    pub(crate) fn log(&self) -> &Log {
+        &self.process.log
+    }
+
+    /// Where the admin interface is, if there is one.
+    pub(crate) fn admin(&self) -> Option<SocketAddr> {
+        let address = |line: &String| {
+            let (_, rest) = line.split_once("admin interface on tcp ")?;
+            rest.split_whitespace().next()?.parse().ok()
+        };
+        self.lines().iter().find_map(address)
     }
 
     /// Sends a signal (`"TERM"`, `"INT"`, ...) to the daemon.
@@ -209,12 +239,31 @@ pub(crate) fn free_tcp_port() -> u16 {
         .port()
 }
 
-fn free_udp_port() -> u16 {
+/// A UDP port that was free a moment ago.
+pub(crate) fn free_udp_port() -> u16 {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a free UDP port");
     socket
         .local_addr()
         .expect("a bound socket has an address")
         .port()
+}
+
+/// Whether a name in a flush cannot be held against the original: its value depends on the clock, or it
+/// is one of our own metrics, all of which live under `statsd_fast.`.
+pub(crate) fn by_clock_or_ours(name: &str, config: &Value) -> bool {
+    let own_prefix = config["prefixStats"].as_str().unwrap_or("statsd");
+    let by_clock = ["timestamp_lag", "processing_time", "graphiteStats."]
+        .iter()
+        .any(|clocked| name.contains(&format!("{own_prefix}.{clocked}")));
+    let graphite = &config["graphite"];
+    let modern = graphite["legacyNamespace"] == false;
+    let ours = match graphite["globalPrefix"].as_str().filter(|_| modern) {
+        None => "stats.statsd_fast.".to_owned(),
+        Some("") => "statsd_fast.".to_owned(),
+        Some(prefix) => format!("{prefix}.statsd_fast."),
+    };
+    let suffix = graphite["globalSuffix"].as_str().unwrap_or_default();
+    by_clock || (name.starts_with(&ours) && name.ends_with(suffix))
 }
 
 /// The address out of `... listening on udp ADDRESS, ...`.

@@ -212,7 +212,7 @@ fn effect(key: &str, part: &str) -> Effect {
 
 /// A valid rate is `@` and a number that does not begin with `-`; its value is only the digits and dots after the `@`.
 /// Where there are none the original exits, so such a rate is not valid here.
-fn rate(field: &str) -> Option<f64> {
+pub(super) fn rate(field: &str) -> Option<f64> {
     let number = field.strip_prefix('@')?;
     if number.is_empty() || number.starts_with('-') {
         return None;

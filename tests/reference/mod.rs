@@ -14,14 +14,18 @@
 )]
 
 mod config;
+mod departure;
 mod graphite;
 mod line;
 mod number;
+mod spelling;
 mod statistics;
 
 pub(crate) use config::{Bin, Namespace, Options};
+pub(crate) use departure::{Departure, departure};
 pub(crate) use line::{Effect, effects};
 pub(crate) use number::print;
+pub(crate) use spelling::Spellings;
 
 use std::collections::{BTreeMap, BTreeSet};
 

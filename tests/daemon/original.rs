@@ -1,0 +1,140 @@
+//! The original: npm's `statsd`, installed once into cargo's directory for test output.
+
+use super::directory::Directory;
+use super::process::Process;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{self, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+/// The release of the package that everything is compared with.
+const RELEASE: &str = "0.9.0";
+
+/// How often it is started before a taken port is believed to be no accident.
+const STARTS: usize = 5;
+
+/// A running original, killed when dropped.
+pub(crate) struct Original {
+    /// The process and what it has printed.
+    pub(crate) process: Process,
+    /// Where it takes datagrams.
+    pub(crate) udp: SocketAddr,
+    /// Where its admin interface is.
+    pub(crate) admin: SocketAddr,
+    // Declared last: removed when the process that reads it is gone.
+    _directory: Directory,
+}
+
+impl Original {
+    /// The path of its program, installed by the first who asks, or what is missing here.
+    pub(crate) fn program() -> Result<&'static Path, &'static str> {
+        static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+        let program = PROGRAM.get_or_init(install);
+        program.as_deref().map_err(String::as_str)
+    }
+
+    /// Starts it on 127.0.0.1 and waits until it listens. `config` writes its configuration for a UDP
+    /// port and an admin port.
+    pub(crate) fn start(config: impl Fn(u16, u16) -> String) -> Self {
+        let program = Self::program().expect("whoever starts it has looked whether it is there");
+        for _ in 0..STARTS {
+            let (udp, admin) = (super::free_udp_port(), super::free_tcp_port());
+            let directory = Directory::create();
+            let file = directory.path().join("config.js");
+            fs::write(&file, config(udp, admin)).expect("the configuration can be written");
+            let process = Process::spawn(Command::new("node").arg(program).arg(&file));
+            let original = Self {
+                process,
+                udp: SocketAddr::from((Ipv4Addr::LOCALHOST, udp)),
+                admin: SocketAddr::from((Ipv4Addr::LOCALHOST, admin)),
+                _directory: directory,
+            };
+            if original.listens() {
+                return original;
+            }
+        }
+        panic!("{STARTS} starts in a row met a taken port");
+    }
+
+    /// Waits until it listens; false when another process was faster at one of its ports.
+    fn listens(&self) -> bool {
+        let start = Instant::now();
+        // It says that it is up before it has bound anything, so there is no event to wait for. The admin
+        // interface is bound last.
+        while TcpStream::connect(self.admin).is_err() {
+            if self.process.log.has_ended() {
+                let said = self.process.log.lines();
+                assert!(
+                    said.iter().any(|line| line.contains("EADDRINUSE")),
+                    "the original does not start:\n{}",
+                    said.join("\n")
+                );
+                return false;
+            }
+            assert!(
+                start.elapsed() < super::DEADLINE,
+                "the original does not listen"
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+        // Somebody listens there; that it is the original is sure while it lives.
+        !self.process.log.has_ended()
+    }
+}
+
+fn install() -> Result<PathBuf, String> {
+    for program in ["node", "npm"] {
+        if !succeeds(Command::new(program).arg("--version")) {
+            return Err(format!("`{program} --version` does not run"));
+        }
+    }
+    // What it logs with was taken out of Node.js 23.
+    let logs = "process.exit(typeof require('util').log === 'function' ? 0 : 1)";
+    if !succeeds(Command::new("node").args(["-e", logs])) {
+        return Err("this Node.js is too new for the original, which needs 8 to 22".into());
+    }
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let kept = cache.join(format!("statsd-{RELEASE}"));
+    let program = kept.join("node_modules/statsd/stats.js");
+    if program.exists() {
+        return Ok(program);
+    }
+    // Each process installs for itself, and the first to finish gives its folder the name.
+    let mine = cache.join(format!("statsd-{RELEASE}-{}", process::id()));
+    fs::create_dir_all(&mine).map_err(|error| error.to_string())?;
+    let output = Command::new("npm")
+        .args(["install", "--ignore-scripts", "--no-audit", "--no-fund"])
+        .arg("--prefix")
+        .arg(&mine)
+        .arg(format!("statsd@{RELEASE}"))
+        .current_dir(&mine)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        // What is left is in cargo's own directory for tests and harms nothing.
+        let _ = fs::remove_dir_all(&mine);
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(format!(
+            "npm could not install statsd@{RELEASE}: {}",
+            said.trim()
+        ));
+    }
+    if let Err(error) = fs::rename(&mine, &kept) {
+        let _ = fs::remove_dir_all(&mine);
+        if !program.exists() {
+            return Err(format!("{}: {error}", kept.display()));
+        }
+    }
+    Ok(program)
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
