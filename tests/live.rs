@@ -1,0 +1,335 @@
+//! The original itself, live: it and our binary are given the same configuration and the same datagrams, and
+//! every value they send to Graphite must be the same.
+//!
+//! Installs npm's `statsd` once into cargo's directory for test output. Without node or npm the tests are
+//! skipped, unless `STATSD_FAST_REQUIRE_INTEROP=1` demands them. `STATSD_FAST_LIVE_SEED=N` sends one more
+//! random round to each configuration, made from the number N, to search for differences by hand.
+//!
+//! Left out of the traffic is what `reference::Departure` names; left out of the comparison is what depends on
+//! the clock, and what is ours alone.
+
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "each test program uses a part of it"
+)]
+mod daemon;
+mod pair;
+mod reference;
+#[allow(dead_code, reason = "histories are for tests without sockets")]
+mod traffic;
+
+use daemon::Original;
+use pair::{Pair, Written, differences, traffic as sent};
+use reference::{Departure, departure};
+use serde_json::{Value, json};
+use std::{env, thread};
+
+/// What is compared under one configuration.
+struct Case {
+    name: &'static str,
+    config: Written,
+    /// Idle flushes to compare after each round.
+    idle: usize,
+    /// Of the random round.
+    seed: u64,
+}
+
+fn case(name: &'static str, idle: usize, seed: u64, options: Value) -> Case {
+    Case {
+        name,
+        config: Written::Options(options),
+        idle,
+        seed,
+    }
+}
+
+/// Says that the tests are skipped when the original cannot be run here.
+fn original_is_missing() -> bool {
+    let Err(what) = Original::program() else {
+        return false;
+    };
+    assert!(
+        env::var_os("STATSD_FAST_REQUIRE_INTEROP").is_none_or(|v| v != "1"),
+        "{what}"
+    );
+    println!("SKIPPED: {what}");
+    true
+}
+
+/// Compares all cases at the same time, prints every difference and then fails.
+fn compare(cases: &[Case]) {
+    if original_is_missing() {
+        return;
+    }
+    let found: Vec<String> = thread::scope(|scope| {
+        let running: Vec<_> = cases
+            .iter()
+            .map(|case| scope.spawn(|| compare_case(case)))
+            .collect();
+        running
+            .into_iter()
+            .flat_map(|case| case.join().expect("the case ends"))
+            .collect()
+    });
+    report(&found);
+}
+
+fn report(differences: &[String]) {
+    for difference in differences {
+        println!("{difference}");
+    }
+    assert!(
+        differences.is_empty(),
+        "{} differences, printed above",
+        differences.len()
+    );
+}
+
+fn compare_case(case: &Case) -> Vec<String> {
+    let sanitize = match &case.config {
+        Written::Options(options) => options["keyNameSanitize"] != false,
+        Written::File(_) => true,
+    };
+    let mut rounds = vec![
+        ("corpus".to_owned(), sent::corpus(sanitize)),
+        (
+            format!("seed {}", case.seed),
+            sent::random(case.seed, sanitize),
+        ),
+    ];
+    if let Ok(seed) = env::var("STATSD_FAST_LIVE_SEED") {
+        let number = seed.parse().expect("STATSD_FAST_LIVE_SEED is a number");
+        rounds.push((format!("seed {seed}"), sent::random(number, sanitize)));
+    }
+    if case.name == "defaults" {
+        rounds.push(("large".into(), sent::large()));
+    }
+    let mut pair = Pair::start(&case.config);
+    let mut found = Vec::new();
+    for (round, datagrams) in &rounds {
+        let flushes = pair.round(datagrams, case.idle);
+        let values: usize = flushes.iter().map(|(theirs, _)| theirs.values.len()).sum();
+        println!(
+            "{}, {round}: {} datagrams, {values} values",
+            case.name,
+            datagrams.len()
+        );
+        assert!(
+            values > 100,
+            "hardly anything was compared: {values} values"
+        );
+        for (number, flushes) in flushes.iter().enumerate() {
+            for difference in pair.differences(flushes) {
+                found.push(format!(
+                    "{}, {round}, flush {number}: {difference}",
+                    case.name
+                ));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn names_and_namespaces_are_the_originals() {
+    compare(&[
+        case("defaults", 1, 1, json!({})),
+        case(
+            "prefixes and suffix",
+            1,
+            2,
+            json!({
+                "graphite": {
+                    "legacyNamespace": false, "globalPrefix": "gp", "prefixCounter": "pc", "prefixTimer": "",
+                    "prefixGauge": "pg", "prefixSet": "ps", "globalSuffix": "host1"
+                }
+            }),
+        ),
+        case(
+            "hybrid namespace",
+            1,
+            3,
+            json!({ "graphite": { "legacyNamespace": "false", "globalSuffix": "h" } }),
+        ),
+        case(
+            "unsanitised",
+            1,
+            4,
+            json!({ "keyNameSanitize": false, "graphite": { "legacyNamespace": false } }),
+        ),
+        case(
+            "own prefix, no counts",
+            1,
+            5,
+            json!({ "prefixStats": "own.stats", "flush_counts": false, "graphite": { "globalSuffix": "" } }),
+        ),
+    ]);
+}
+
+#[test]
+fn statistics_of_timers_are_the_originals() {
+    compare(&[
+        case(
+            "percentiles",
+            1,
+            11,
+            json!({ "percentThreshold": [90, 50, 99.9, -10, -90, 25, 1, 0, 100, -100, 150, -150, 1e-7] }),
+        ),
+        case(
+            "one percentile",
+            1,
+            12,
+            json!({ "percentThreshold": "-33.3" }),
+        ),
+        case(
+            "histogram",
+            1,
+            13,
+            json!({
+                "histogram": [
+                    { "metric": "api", "bins": [0.01, 0.1, 1, 10, "inf"] },
+                    { "metric": "hits", "bins": [] },
+                    { "metric": "e.", "bins": [100, 50, "inf", 200] },
+                    { "metric": "", "bins": [-5, 0, 50.5, 1000] }
+                ],
+                "graphite": { "legacyNamespace": false }
+            }),
+        ),
+        case(
+            "timer fields",
+            1,
+            14,
+            json!({
+                "calculatedTimerMetrics":
+                    ["count", "median", "upper_percent", "lower_percent", "count_percent", "histogram"],
+                "percentThreshold": [90, -10, 99.9],
+                "histogram": [{ "metric": "", "bins": [100, "inf"] }]
+            }),
+        ),
+    ]);
+}
+
+/// As the users of the original write theirs.
+const WRITTEN_BY_HAND: &str = r#"/*
+ * Our StatsD. 2003 is carbon, 8125 is ours.
+ */
+{
+  graphiteHost: "127.0.0.1"
+, graphitePort: CARBON
+, port: PORT // UDP
+, address: '127.0.0.1'
+, mgmt_port: ADMIN, mgmt_address: "127.0.0.1"
+, backends: [ "./backends/graphite" ]
+, flushInterval: 1000
+, percentThreshold: [ 90, 95, ]
+, deleteCounters: true
+, deleteSets: 1
+, deleteGauges: "yes"
+, gaugesMaxTTL: 2
+, dumpMessages: false
+, debug: false
+, graphite: { legacyNamespace: true, }
+, batch: 200
+, 'log': { backend: "stdout" },
+}
+"#;
+
+#[test]
+fn what_idles_lives_as_long_as_with_the_original() {
+    compare(&[
+        case(
+            "idle deleted, gauges live",
+            4,
+            21,
+            json!({ "deleteIdleStats": true, "gaugesMaxTTL": 3 }),
+        ),
+        case(
+            "some deleted",
+            2,
+            22,
+            json!({ "deleteIdleStats": true, "deleteCounters": false, "prefixStats": "" }),
+        ),
+        case(
+            "half a second",
+            4,
+            23,
+            json!({ "flushInterval": 500, "graphite": { "legacyNamespace": false, "globalPrefix": "" } }),
+        ),
+        Case {
+            name: "written by hand",
+            config: Written::File(WRITTEN_BY_HAND),
+            idle: 3,
+            seed: 24,
+        },
+    ]);
+}
+
+#[test]
+fn a_difference_is_seen() {
+    let flush = |values: &[(&str, &str)]| {
+        let values = values.iter();
+        values
+            .map(|(name, value)| (String::from(*name), String::from(*value)))
+            .collect::<Vec<_>>()
+    };
+    let theirs = flush(&[
+        ("stats.a", "1"),
+        ("stats.b", "0.1"),
+        ("stats.c", "2"),
+        ("stats.c", "3"),
+        ("stats.statsd.processing_time", "1"),
+    ]);
+    let ours = flush(&[
+        ("stats.c", "3"),
+        ("stats.c", "2"),
+        ("stats.b", "0.10"),
+        ("stats.d", "7"),
+        ("stats.statsd.processing_time", "0"),
+        ("stats.statsd_fast.packets", "5"),
+    ]);
+    assert_eq!(
+        differences(&theirs, &ours, &json!({})),
+        [
+            r#""stats.a": theirs 1, ours nothing"#,
+            r#""stats.b": theirs 0.1, ours 0.10"#,
+            r#""stats.d": theirs nothing, ours 7"#,
+        ]
+    );
+}
+
+#[test]
+fn only_what_differs_on_purpose_is_left_out() {
+    let rate = Some(Departure::RateWithoutDigits);
+    let name = Some(Departure::InheritedName);
+    for (line, expected) in [
+        ("a:1|c|@Infinity", rate),
+        ("a:1|c|@ 0.5", rate),
+        ("a:x|s|@+1", rate),
+        ("a:1|c:2|ms|@ :3|g", rate),
+        // Refused for another reason, or not a number at all.
+        ("a:x|c|@+1", None),
+        ("a:1|c|@+", None),
+        ("a:1|c|@-1", None),
+        ("a:1|c|@1e1", None),
+        ("__proto__:1|c", name),
+        ("to String:x|s", None),
+        ("to+String:x|s", name),
+        ("constructor:1", None),
+        ("constructor:1|c|#t:v", None),
+        ("a:__proto__|s", Some(Departure::InheritedMember)),
+        ("a:constructor|s", None),
+    ] {
+        assert_eq!(departure(line.as_bytes(), true), expected, "{line}");
+    }
+    assert_eq!(departure(b"to+String:x|s", false), None);
+    let lines: usize = sent::corpus(true)
+        .iter()
+        .map(|datagram| datagram.split(|&byte| byte == b'\n').count())
+        .sum();
+    assert!(lines > 550, "only {lines} lines of the corpus are sent");
+    let random = sent::random(1, true);
+    assert_eq!(random, sent::random(1, true), "a seed is not enough");
+    assert_ne!(random, sent::random(2, true));
+    assert!(random.len() > 50, "only {} datagrams", random.len());
+}

@@ -1,0 +1,271 @@
+//! The original and our binary side by side: the same configuration, the same datagrams, a carbon for each.
+#![allow(
+    dead_code,
+    reason = "what is here is one tool, whoever uses a part of it"
+)]
+
+pub(crate) mod console;
+pub(crate) mod traffic;
+
+use crate::daemon::{self, Daemon, FakeCarbon, Lines, Log, Original};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+/// Counters in the first and the last datagram of a round: a flush that holds both holds the round, since what
+/// one socket sends keeps its order. The daemons' own count of packets does not tell, as traffic may add to it.
+const FIRST: &str = "live.first";
+const LAST: &str = "live.last";
+
+/// How often a round that a flush cut in two is sent again.
+const REPEATS: usize = 6;
+
+/// A configuration for both.
+#[derive(Debug, Clone)]
+pub(crate) enum Written {
+    /// These options on top of [`daemon::config`].
+    Options(Value),
+    /// A whole file, in which `PORT`, `ADMIN` and `CARBON` stand for the ports. It flushes every second
+    /// and leaves the names of metrics at their defaults.
+    File(&'static str),
+}
+
+impl Written {
+    fn text(&self, port: &Value, admin: &Value, carbon: u16) -> String {
+        match self {
+            Self::Options(options) => {
+                let mut config = daemon::config(carbon);
+                config["port"] = port.clone();
+                config["mgmt_port"] = admin.clone();
+                for (key, value) in options.as_object().expect("options are an object") {
+                    config[key] = value.clone();
+                }
+                format!("{config:#}\n")
+            }
+            Self::File(text) => text
+                .replace("PORT", &port.to_string())
+                .replace("ADMIN", &admin.to_string())
+                .replace("CARBON", &carbon.to_string()),
+        }
+    }
+
+    fn options(&self) -> Value {
+        match self {
+            Self::Options(options) => options.clone(),
+            Self::File(_) => json!({}),
+        }
+    }
+}
+
+/// What one daemon is given and sends.
+struct Side {
+    carbon: FakeCarbon,
+    client: UdpSocket,
+    flushes: usize,
+    /// When the newest flush was there.
+    flushed: Option<Instant>,
+}
+
+impl Side {
+    fn new(carbon: FakeCarbon, address: SocketAddr) -> Self {
+        Self {
+            carbon,
+            client: daemon::client_of(address),
+            flushes: 0,
+            flushed: None,
+        }
+    }
+
+    fn send(&self, datagram: &[u8]) {
+        self.client
+            .send(datagram)
+            .expect("loopback takes the datagram");
+    }
+
+    fn next(&mut self) -> Lines {
+        let lines = self.carbon.next_lines();
+        self.flushes += 1;
+        self.flushed = Some(lines.arrived);
+        lines
+    }
+
+    /// Leaves out the flushes that are there already.
+    fn skip(&mut self) {
+        for lines in self.carbon.waiting() {
+            self.flushes += 1;
+            self.flushed = Some(lines.arrived);
+        }
+    }
+
+    /// Leaves out flushes up to the one that holds the end of the round, which `last` may be, and those in
+    /// which something of it could still live on.
+    fn come_to_rest(&mut self, last: Lines, idle: usize) {
+        let mut flush = last;
+        for _ in 0..10 {
+            if touched(&flush, LAST) {
+                (0..idle).for_each(|_| drop(self.next()));
+                return;
+            }
+            flush = self.next();
+        }
+        panic!("the last datagram of a round was never counted: it was lost");
+    }
+}
+
+/// Both daemons, running.
+pub(crate) struct Pair {
+    /// The original.
+    pub(crate) original: Original,
+    /// Our binary.
+    pub(crate) daemon: Daemon,
+    theirs: Side,
+    ours: Side,
+    options: Value,
+    interval: Duration,
+}
+
+impl Pair {
+    /// Starts both and waits until they listen. Needs [`Original::program`].
+    pub(crate) fn start(written: &Written) -> Self {
+        let carbon = FakeCarbon::start();
+        let original =
+            Original::start(|port, admin| written.text(&json!(port), &json!(admin), carbon.port()));
+        let theirs = Side::new(carbon, original.udp);
+        let carbon = FakeCarbon::start();
+        let base = daemon::config(carbon.port());
+        let text = written.text(&base["port"], &base["mgmt_port"], carbon.port());
+        let daemon = Daemon::start_written(&text, &base["port"]);
+        let ours = Side::new(carbon, daemon.address());
+        let options = written.options();
+        let interval = options["flushInterval"].as_u64().unwrap_or(1000);
+        Self {
+            original,
+            daemon,
+            theirs,
+            ours,
+            options,
+            interval: Duration::from_millis(interval),
+        }
+    }
+
+    /// Sends to both and waits for nothing.
+    pub(crate) fn send(&self, datagrams: &[Vec<u8>]) {
+        for side in [&self.theirs, &self.ours] {
+            datagrams.iter().for_each(|datagram| side.send(datagram));
+        }
+    }
+
+    /// Sends a round to both right after both have flushed. Returns the flush of each that holds it, and the
+    /// `idle` flushes after that.
+    ///
+    /// Each daemon flushes by its own clock. When a flush cuts the round in two on either side, both come to rest
+    /// and it is sent again: both have then been given the same once more, in the same order.
+    pub(crate) fn round(&mut self, datagrams: &[Vec<u8>], idle: usize) -> Vec<(Lines, Lines)> {
+        assert!(
+            traffic::fits(datagrams),
+            "more than a receive buffer can hold"
+        );
+        for _ in 0..REPEATS {
+            self.wait_for_both();
+            for side in [&self.theirs, &self.ours] {
+                side.send(format!("{FIRST}:1|c").as_bytes());
+                datagrams.iter().for_each(|datagram| side.send(datagram));
+                side.send(format!("{LAST}:1|c").as_bytes());
+            }
+            let pair = self.next();
+            let whole = |flush: &Lines| touched(flush, FIRST) && touched(flush, LAST);
+            if whole(&pair.0) && whole(&pair.1) {
+                let idle = (0..idle).map(|_| self.next());
+                return std::iter::once(pair).chain(idle).collect();
+            }
+            self.theirs.come_to_rest(pair.0, idle);
+            self.ours.come_to_rest(pair.1, idle);
+        }
+        panic!("{REPEATS} rounds in a row were cut in two: this machine is too busy to compare on");
+    }
+
+    /// The next flush of each.
+    pub(crate) fn next(&mut self) -> (Lines, Lines) {
+        (self.theirs.next(), self.ours.next())
+    }
+
+    /// How many flushes came of each.
+    pub(crate) fn flushes(&self) -> (usize, usize) {
+        (self.theirs.flushes, self.ours.flushes)
+    }
+
+    /// What each prints.
+    pub(crate) fn logs(&self) -> (&Log, &Log) {
+        (&self.original.process.log, self.daemon.log())
+    }
+
+    /// Waits until the newest flush of both is so new that most of an interval is left.
+    pub(crate) fn wait_for_both(&mut self) {
+        for _ in 0..100 {
+            self.theirs.skip();
+            self.ours.skip();
+            let older = if self.theirs.flushed < self.ours.flushed {
+                &mut self.theirs
+            } else {
+                &mut self.ours
+            };
+            if older
+                .flushed
+                .is_some_and(|at| at.elapsed() < self.interval / 3)
+            {
+                return;
+            }
+            older.next();
+        }
+        panic!("the two never flush at about the same time");
+    }
+
+    /// Every way in which a flush of ours is not that of the original, one line each.
+    pub(crate) fn differences(&self, (theirs, ours): &(Lines, Lines)) -> Vec<String> {
+        differences(&theirs.values, &ours.values, &self.options)
+    }
+}
+
+/// Whether a counter has something in it.
+fn touched(flush: &Lines, counter: &str) -> bool {
+    flush
+        .values
+        .iter()
+        .any(|(name, value)| name.contains(counter) && value != "0")
+}
+
+/// Compares names and exact values. With sanitising off several metrics may share a name; their values are
+/// compared as a whole.
+pub(crate) fn differences(
+    theirs: &[(String, String)],
+    ours: &[(String, String)],
+    options: &Value,
+) -> Vec<String> {
+    let (theirs, ours) = (by_name(theirs, options), by_name(ours, options));
+    let names: BTreeSet<&String> = theirs.keys().chain(ours.keys()).collect();
+    let shown = |values: Option<&Vec<&str>>| {
+        values.map_or("nothing".to_owned(), |values| values.join(" and "))
+    };
+    names
+        .into_iter()
+        .filter(|name| theirs.get(*name) != ours.get(*name))
+        .map(|name| {
+            let (theirs, ours) = (shown(theirs.get(name)), shown(ours.get(name)));
+            format!("{name:?}: theirs {theirs}, ours {ours}")
+        })
+        .collect()
+}
+
+fn by_name<'f>(flush: &'f [(String, String)], options: &Value) -> BTreeMap<String, Vec<&'f str>> {
+    let mut values: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for (name, value) in flush {
+        if !daemon::by_clock_or_ours(name, options) {
+            values.entry(name.clone()).or_default().push(value);
+        }
+    }
+    values
+        .values_mut()
+        .for_each(|values| values.sort_unstable());
+    values
+}
