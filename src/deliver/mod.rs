@@ -146,8 +146,9 @@ impl Runners {
     }
 
     /// From the next flush on these are the backends. Those that were running with the same options go
-    /// on; the others get no more flushes, deliver what waits for them and end. The repeater is fed by
-    /// workers, not with flushes: it stays as it was at the start.
+    /// on; the others end. What waits for one of them goes to the new one of its name, or, when there is
+    /// none, is delivered before it ends. The repeater is fed by workers, not with flushes: it stays as it
+    /// was at the start.
     ///
     /// # Errors
     /// When the system has no thread to give; then everything stays as it was.
@@ -171,18 +172,30 @@ impl Runners {
         let mut boxes = self.outboxes.boxes();
         let old = boxes.drain(..).zip(self.running.drain(..));
         let mut old: Vec<_> = old.map(Some).collect();
+        let mut heirs = Vec::new();
         for from in plan {
             let next = match from {
                 Ok(at) => old[at].take(),
-                Err(at) => fresh[at].take(),
+                Err(at) => {
+                    heirs.push(boxes.len());
+                    fresh[at].take()
+                }
             };
             let (outbox, runner) = next.expect("each is planned for once");
             boxes.push(outbox);
             self.running.push(runner);
         }
-        // Dropping the outboxes closes them.
-        self.retired
-            .extend(old.into_iter().flatten().map(|(_, runner)| runner));
+        for (outbox, runner) in old.into_iter().flatten() {
+            let heir = heirs
+                .iter()
+                .position(|at| boxes[*at].backend() == outbox.backend());
+            match heir {
+                Some(heir) => boxes[heirs.swap_remove(heir)].take_over(outbox),
+                // Closes it.
+                None => drop(outbox),
+            }
+            self.retired.push(runner);
+        }
         self.retired.retain(|runner| !runner.thread.is_finished());
         self.limits = limits;
         Ok(())
