@@ -1,7 +1,7 @@
 //! Connections of the admin interface: commands in, replies out.
 
 use super::{Desk, reply};
-use crate::runtime::clock::monotonic_ms;
+use crate::runtime::clock::{monotonic_ms, monotonic_ns};
 use crate::runtime::log::RateLimit;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -31,8 +31,8 @@ pub(super) struct Connections {
 struct Open {
     number: u64,
     stream: TcpStream,
-    /// When it last sent something, `monotonic_ms`.
-    active_ms: Arc<AtomicU64>,
+    /// When it last sent something, `monotonic_ns`.
+    active_ns: Arc<AtomicU64>,
 }
 
 impl Connections {
@@ -59,19 +59,19 @@ impl Connections {
     ) -> io::Result<()> {
         stream.set_nonblocking(false)?;
         stream.set_write_timeout(Some(WRITE_MAX))?;
-        let active_ms = Arc::new(AtomicU64::new(monotonic_ms()));
+        let active_ns = Arc::new(AtomicU64::new(monotonic_ns()));
         // Relaxed: it only numbers.
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let known = Open {
             number,
             stream: stream.try_clone()?,
-            active_ms: active_ms.clone(),
+            active_ns: active_ns.clone(),
         };
         let connections = self.clone();
         std::thread::Builder::new()
             .name(format!("admin-{number}"))
             .spawn(move || {
-                if let Err(error) = serve(stream, &active_ms, &desk) {
+                if let Err(error) = serve(stream, &active_ns, &desk) {
                     log::debug!("admin connection from {peer}: {error}, moving on");
                 }
                 connections.forget(number);
@@ -80,7 +80,7 @@ impl Connections {
         open.push(known);
         if open.len() > self.max
             && let Some(at) =
-                (0..open.len() - 1).min_by_key(|at| open[*at].active_ms.load(Ordering::Relaxed))
+                (0..open.len() - 1).min_by_key(|at| open[*at].active_ns.load(Ordering::Relaxed))
         {
             let _ = open.swap_remove(at).stream.shutdown(Shutdown::Both);
             if let Some(suppressed) = self.evicted.pass(monotonic_ms()) {
@@ -110,7 +110,7 @@ impl Connections {
 }
 
 /// Reads commands and answers them until the client goes.
-fn serve(mut stream: TcpStream, active_ms: &AtomicU64, desk: &Desk) -> io::Result<()> {
+fn serve(mut stream: TcpStream, active_ns: &AtomicU64, desk: &Desk) -> io::Result<()> {
     let mut pending: Vec<u8> = Vec::new();
     let mut chunk = [0; 4096];
     loop {
@@ -129,7 +129,7 @@ fn serve(mut stream: TcpStream, active_ms: &AtomicU64, desk: &Desk) -> io::Resul
             Err(error) => return Err(error),
         }
         // Relaxed: a hint for who goes first when there are too many.
-        active_ms.store(monotonic_ms(), Ordering::Relaxed);
+        active_ns.store(monotonic_ns(), Ordering::Relaxed);
         while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = pending.drain(..=end).collect();
             // The reference trims a whole segment: an empty line behind a command belongs to it.

@@ -23,6 +23,7 @@ pub(crate) use process::Process;
 
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::{env, fs};
 
@@ -38,7 +39,7 @@ pub(crate) struct Daemon {
     process: Process,
     listeners: Vec<SocketAddr>,
     // Declared last: removed when the process that reads it is gone.
-    _directory: Directory,
+    directory: Directory,
 }
 
 impl Daemon {
@@ -109,7 +110,7 @@ impl Daemon {
         Self {
             process: Process::spawn(command.envs(environment.iter().copied())),
             listeners: Vec::new(),
-            _directory: directory,
+            directory,
         }
     }
 
@@ -151,6 +152,11 @@ impl Daemon {
             rest.split_whitespace().next()?.parse().ok()
         };
         self.lines().iter().find_map(address)
+    }
+
+    /// The file it was started with.
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.directory.path().join("config.js")
     }
 
     /// Sends a signal (`"TERM"`, `"INT"`, ...) to the daemon.
