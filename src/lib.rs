@@ -16,6 +16,9 @@
 //! deliver   encode --> sink                                               a thread for each backend
 //! ```
 //!
+//! When a repeater is configured, a worker copies each batch before it is read, and the copy
+//! ([`metric::copied`]) goes to `deliver` without waiting for anything.
+//!
 //! Three wings stand side by side along the path: [`ingest`], [`flush`], [`deliver`]. Below them lie
 //! the nouns they hand each other, [`metric`], and below those the machine, [`runtime`]. Above them
 //! is the wiring: [`config`] reads what was written and knows every wing's options, [`server`] knows

@@ -165,8 +165,8 @@ mod tests {
     use super::*;
     use crate::metric::snapshot::{Counter, Gauge};
 
-    /// A flush with something of everything; what Node.js prints of the same object is in the files
-    /// below, its stand-in for the long timer put there by hand.
+    /// A flush with something of everything. The files below hold what Node.js prints of the same object,
+    /// where one that prints itself as we do stands for the long timer.
     pub(super) fn snapshot() -> Snapshot {
         let counter = |name: &str, value: f64| Counter {
             name: name.into(),

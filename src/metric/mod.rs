@@ -3,6 +3,7 @@
 //! `ingest` reads a line into a [`sample::Sample`], collects samples in [`cell`]s and moves an
 //! interval's worth of them into a [`harvest::Harvest`]; `flush` turns harvests into a
 //! [`snapshot::Snapshot`]; `deliver` encodes it. [`registry`] is where a name becomes a number.
+//! [`copied`] goes past all that: datagrams as they came, from `ingest` to the repeater in `deliver`.
 
 pub mod cell;
 pub mod copied;
