@@ -155,7 +155,7 @@ struct Own {
     bad_lines: NameId,
     packets: NameId,
     lines: NameId,
-    lag: NameId,
+    lag: String,
 }
 
 /// The thread that flushes.
@@ -320,8 +320,10 @@ impl Flusher {
         let seconds = self.options.interval.as_secs_f64();
         let tally = std::mem::take(&mut self.tally);
         if let Some(last) = self.last_timestamp.replace(timestamp) {
+            // Named only now, so that it stands behind the gauges of the first interval, as there.
+            let lag = self.registry.id(Kind::Gauge, &self.own.lag);
             self.state
-                .set_kept_gauge(self.own.lag, (timestamp - last) as f64 - seconds);
+                .set_kept_gauge(lag, (timestamp - last) as f64 - seconds);
         }
         self.state.catch_up(&self.registry);
 
@@ -424,7 +426,7 @@ impl Own {
             bad_lines: id(Kind::Counter, "bad_lines_seen"),
             packets: id(Kind::Counter, "packets_received"),
             lines: id(Kind::Counter, "metrics_received"),
-            lag: id(Kind::Gauge, "timestamp_lag"),
+            lag: format!("{prefix}.timestamp_lag"),
         };
         for id in [own.bad_lines, own.packets, own.lines] {
             state.count(id, 0.0);
