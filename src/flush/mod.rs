@@ -211,7 +211,7 @@ impl Flusher {
             clock,
             registry,
             link,
-            flushed: Totals::read(&Tally::default(), &outside),
+            flushed: Totals::ZERO,
             outside,
             tally: Tally::default(),
             total: Tally::default(),

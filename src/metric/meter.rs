@@ -231,6 +231,9 @@ pub const METERS: &[Meter] = &[
 pub struct Totals([u64; METERS.len()]);
 
 impl Totals {
+    /// What every meter begins with.
+    pub const ZERO: Self = Self([0; METERS.len()]);
+
     /// Reads every meter; `tally` holds the accounts of all workers since the start.
     pub fn read(tally: &Tally, outside: &Outside) -> Self {
         Self(std::array::from_fn(|at| (METERS[at].read)(tally, outside)))
@@ -263,7 +266,6 @@ mod tests {
 
     #[test]
     fn every_reason_and_kind_has_its_meter_and_is_read() {
-        let none = Totals::read(&Tally::default(), &Outside::default());
         let mut tally = Tally {
             packets: 1,
             bytes: 2,
@@ -293,7 +295,11 @@ mod tests {
         outside.copies_dropped.add(17);
         outside.copy_errors.add(28);
         let totals = Totals::read(&tally, &outside);
-        let mut values: Vec<_> = totals.since(&none).iter().map(|m| m.value as u64).collect();
+        let mut values: Vec<_> = totals
+            .since(&Totals::ZERO)
+            .iter()
+            .map(|m| m.value as u64)
+            .collect();
         values.sort_unstable();
         assert_eq!(values, (1..=28).collect::<Vec<_>>());
         assert_eq!(
