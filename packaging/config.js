@@ -192,7 +192,7 @@
     // backend: "stdout",
     // Name of the program in syslog.
     // application: "statsd",
-    // Level in syslog of the lines of keyFlush and dumpMessages.
+    // Level in syslog of the lines that dumpMessages logs.
     // level: "LOG_INFO",
     // Path of the syslog socket.
     // socket: "/dev/log",

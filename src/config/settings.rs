@@ -226,7 +226,7 @@ pub const SETTINGS: &[Setting] = &[
     row("dumpMessages", Kind::Flag, "false", "Log every line received.").reloaded(),
     row("log.backend", Kind::Choice(&["stdout", "syslog"]), "\"stdout\"", "Where the log goes: stdout or syslog.").reloaded(),
     row("log.application", Kind::Text, "\"statsd\"", "Name of the program in syslog.").reloaded(),
-    row("log.level", Kind::Choice(LOG_LEVELS), "\"LOG_INFO\"", "Level in syslog of the lines of keyFlush and dumpMessages.").reloaded(),
+    row("log.level", Kind::Choice(LOG_LEVELS), "\"LOG_INFO\"", "Level in syslog of the lines that dumpMessages logs.").reloaded(),
     row("log.socket", Kind::Text, "\"/dev/log\"", "Path of the syslog socket.").reloaded(),
     row("title", Kind::Title, "undefined", "Title of the process; undefined and false leave it.").reloaded(),
     row("automaticConfigReload", Kind::Flag, "true", "Take over changes of the file while running.").reloaded(),
