@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::{fs, process};
+use std::{env, fs, process};
 
 /// A directory of its own for each daemon, removed when dropped.
 pub(crate) struct Directory(PathBuf);
@@ -10,10 +10,20 @@ pub(crate) struct Directory(PathBuf);
 impl Directory {
     /// Creates a new, empty directory in cargo's directory for test output.
     pub(crate) fn create() -> Self {
+        Self::create_in(Path::new(env!("CARGO_TARGET_TMPDIR")))
+    }
+
+    /// The same in the system's directory for such things, whose path is short, as that of a unix socket has
+    /// to be.
+    pub(crate) fn for_sockets() -> Self {
+        Self::create_in(&env::temp_dir())
+    }
+
+    fn create_in(parent: &Path) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("daemon-{}-{number}", process::id());
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let path = parent.join(name);
         fs::create_dir_all(&path).expect("a directory for the test can be created");
         Self(path)
     }
@@ -26,7 +36,7 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // What is left is in cargo's own directory for tests and harms nothing.
+        // What is left is where tests leave such things, and harms nothing.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

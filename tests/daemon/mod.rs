@@ -22,7 +22,7 @@ pub(crate) use original::Original;
 pub(crate) use process::Process;
 
 use serde_json::{Value, json};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::{env, fs};
@@ -68,10 +68,6 @@ impl Daemon {
                 .filter_map(|l| listener(l))
                 .collect();
         }
-        assert!(
-            !self.listeners.is_empty(),
-            "up, but no line names a UDP listener"
-        );
         self
     }
 
@@ -116,13 +112,28 @@ impl Daemon {
 
     /// The address of the first UDP listener.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.listeners[0]
+        let first = self.listeners.first();
+        *first.expect("up, but no line names a UDP listener")
     }
 
     /// The addresses of all UDP listeners, in the order they were logged, each once: a listener
     /// served by several threads is still one listener.
     pub(crate) fn listeners(&self) -> &[SocketAddr] {
         &self.listeners
+    }
+
+    /// Where the listeners of a kind are, in the order they were logged: `tcp` and its addresses, `unix` or
+    /// `unixgram` and their paths.
+    pub(crate) fn listening(&self, kind: &str) -> Vec<String> {
+        let lines = self.lines();
+        lines.iter().filter_map(|line| place(line, kind)).collect()
+    }
+
+    /// A connection to the first TCP listener.
+    pub(crate) fn connect(&self) -> TcpStream {
+        let address = self.listening("tcp").first().cloned();
+        TcpStream::connect(address.expect("up, but no line names a TCP listener"))
+            .expect("it accepts connections")
     }
 
     /// A socket that sends to the first listener.
@@ -272,10 +283,16 @@ pub(crate) fn by_clock_or_ours(name: &str, config: &Value) -> bool {
     by_clock || (name.starts_with(&ours) && name.ends_with(suffix))
 }
 
-/// The address out of `... listening on udp ADDRESS, ...`.
+/// The place out of `... listening on KIND PLACE, ...`.
+pub(crate) fn place(line: &str, kind: &str) -> Option<String> {
+    let (_, rest) = line.split_once(&format!("listening on {kind} "))?;
+    let (place, _) = rest.split_once(", ")?;
+    Some(place.to_owned())
+}
+
+/// The address of a UDP listener.
 fn listener(line: &str) -> Option<SocketAddr> {
-    let (_, rest) = line.split_once("listening on udp ")?;
-    let (address, _) = rest.split_once(", ")?;
+    let address = place(line, "udp")?;
     Some(
         address
             .parse()
