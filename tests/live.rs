@@ -20,7 +20,8 @@ mod reference;
 mod traffic;
 
 use daemon::Original;
-use pair::{Pair, Written, differences, traffic as sent};
+use pair::admin::Both;
+use pair::{LAST, Pair, Written, console, differences, traffic as sent};
 use reference::{Departure, departure};
 use serde_json::{Value, json};
 use std::{env, thread};
@@ -263,6 +264,184 @@ fn what_idles_lives_as_long_as_with_the_original() {
             seed: 24,
         },
     ]);
+}
+
+/// Names, none of which looks like an integer: those are first with the original, wherever they came. The
+/// members of sets come in the order of their bytes, in which we show them.
+const SHOWN: &[&str] = &[
+    "a:1|c\na.b:2|c\na.b.c:3|c|@0.1\nab:4|c\nx-y:1.5|c\na_b:0.1|c:0.2|c",
+    "inf:Infinity|c\nbig:1e21|c\nsmall:1e-7|c\nnan:0|c|@0\ntagged:1|c|#t:v\n_under:1|c\n:1|c",
+    "t.a:1|ms\nt.a:3|ms:2|ms|@0.1\nt.zero:-0|ms\nt.float:0.1|ms:1234.5678|ms\nt:7|ms",
+    "t.seven:7|ms:6|ms:5|ms:4|ms:3|ms:2|ms:1|ms",
+    "g.a:5|g\ng.b:-0|g\ng.tag:1|g|#x:y\ng.down:-2.5|g\ng:Infinity|g\ng.wide:123456789012|g",
+    "s.a:it's|s:x|s:y z|s:x|s\ns.b:\"|s:'\"|s:`'\"|s\ns.c:\u{e9}\u{1f600}\t|s",
+    "bad\nbad:x|c",
+];
+
+fn shown() -> Vec<Vec<u8>> {
+    let many: Vec<_> = (0..120).map(|i| format!("{}|ms", i * 37 % 101)).collect();
+    let mut datagrams: Vec<_> = SHOWN.iter().map(|text| text.as_bytes().to_vec()).collect();
+    datagrams.push(format!("t.many:{}", many.join(":")).into_bytes());
+    let members: Vec<_> = (0..110).map(|i| format!("m{i:03}|s")).collect();
+    datagrams.push(format!("s.many:{}", members.join(":")).into_bytes());
+    datagrams
+}
+
+/// Both admin interfaces, or a word on why they are not compared.
+fn both_admins(pair: &Pair) -> Option<Both> {
+    let both = Both::of(pair);
+    if both.is_none() {
+        println!("SKIPPED: our daemon prints no line with \"admin interface on \"");
+    }
+    both
+}
+
+#[test]
+fn the_admin_interface_answers_in_the_running_interval_as_the_original() {
+    if original_is_missing() {
+        return;
+    }
+    let pair = Pair::start(&Written::Options(json!({ "flushInterval": 600_000 })));
+    let Some(both) = both_admins(&pair) else {
+        return;
+    };
+    pair.send(&shown());
+    both.wait_for_counter(LAST);
+    let mut found = both.differences(&[
+        "help\n",
+        "help me\r\n",
+        "help",
+        "  help  \n",
+        "",
+        "\n",
+        "\r\n",
+        "   \n",
+        "nonsense\n",
+        "HELP\n",
+        "stats\n",
+        "stats now\n",
+        "counters\n",
+        "timers\n",
+        "gauges\n",
+        "counters a\n",
+        "health\n",
+        "health down\n",
+        "health\n",
+        "health UP\n",
+        "health Down\n",
+        "health sideways\n",
+        "health  up\n",
+        "health up down\n",
+        "delcounters\n",
+        "deltimers\n",
+        "delgauges\n",
+        "delcounters nothing\n",
+        "delcounters no thing\n",
+        "delcounters  a\n",
+        "delcounters *\n",
+        "delcounters .*\n",
+        "delcounters a*\n",
+        "delcounters a.b.*\n",
+        "counters\n",
+        "delcounters a.*\n",
+        "delcounters ab x-y ab\n",
+        "counters\n",
+        "deltimers t.seven t.*\n",
+        "timers\n",
+        "deltimers t\n",
+        "timers\n",
+        "delgauges g.* g\n",
+        "gauges\n",
+        "delgauges g\n",
+        "quit\n",
+        "quit now\n",
+        "stats\n",
+    ]);
+    found.extend(both.conversation(&[
+        ("help\n", "\n\n"),
+        ("health down\r\n", "\n"),
+        ("nonsense\n", "\n"),
+        ("\n", "\n"),
+        ("counters\n", "END\n\n"),
+        ("delcounters inf gone\n", "END\n\n"),
+        ("stats\n", "END\n\n"),
+        ("health up", "\n"),
+    ]));
+    report(&found);
+}
+
+#[test]
+fn the_admin_interface_answers_and_deletes_between_flushes_as_the_original() {
+    if original_is_missing() {
+        return;
+    }
+    let options = json!({ "percentThreshold": [90, 99], "graphite": { "globalSuffix": "host1" } });
+    let mut pair = Pair::start(&Written::Options(options));
+    let Some(both) = both_admins(&pair) else {
+        return;
+    };
+    pair.round(&shown(), 1);
+    let dumps = ["counters\n", "timers\n", "gauges\n"];
+    let mut found = both.differences(&dumps);
+    found.extend(both.differences(&["stats\n", "config\n"]));
+    found.extend(both.differences(&[
+        "delcounters a.* inf\n",
+        "delgauges g.a\n",
+        "deltimers t.many t.zero\n",
+    ]));
+    // One that was on its way while they were deleted is left out.
+    pair.wait_for_both();
+    pair.next();
+    let flushes = pair.next();
+    found.extend(pair.differences(&flushes));
+    found.extend(both.differences(&dumps));
+    // What is deleted comes back as if it had never been there.
+    let again = b"a.b:5|c\ng.a:-3|g\nt.many:3|ms:1|ms".to_vec();
+    for flushes in pair.round(&[again], 1) {
+        found.extend(pair.differences(&flushes));
+    }
+    report(&found);
+}
+
+/// Compares what the console backends print, character by character.
+fn compare_console(options: Value, seed: u64) {
+    if original_is_missing() {
+        return;
+    }
+    let mut config = json!({ "backends": ["./backends/console", "./backends/graphite"] });
+    for (key, value) in options.as_object().expect("options are an object") {
+        config[key] = value.clone();
+    }
+    let mut pair = Pair::start(&Written::Options(config));
+    if !console::prints_objects(pair.logs().1) {
+        println!("SKIPPED: our console backend prints no objects");
+        return;
+    }
+    let mut found = Vec::new();
+    for datagrams in [shown(), sent::random_in_order(seed)] {
+        let flushes = pair.steady_round(&datagrams, 1);
+        let (theirs, ours) = pair.flushes();
+        for back in (0..flushes.len()).rev() {
+            let theirs = console::object(pair.logs().0, theirs - back);
+            let ours = console::object(pair.logs().1, ours - back);
+            found.extend(console::differences(&theirs, &ours));
+        }
+    }
+    report(&found);
+}
+
+#[test]
+fn the_console_shows_what_the_originals_shows() {
+    compare_console(json!({ "percentThreshold": [90, -10] }), 31);
+}
+
+#[test]
+fn the_console_shows_colours_and_histograms_as_the_originals() {
+    let options = json!({
+        "console": { "prettyprint": true },
+        "histogram": [{ "metric": "t.", "bins": [2, 50, "inf"] }]
+    });
+    compare_console(options, 32);
 }
 
 #[test]

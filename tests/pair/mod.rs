@@ -4,19 +4,20 @@
     reason = "what is here is one tool, whoever uses a part of it"
 )]
 
+pub(crate) mod admin;
 pub(crate) mod console;
 pub(crate) mod traffic;
 
 use crate::daemon::{self, Daemon, FakeCarbon, Lines, Log, Original};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 /// Counters in the first and the last datagram of a round: a flush that holds both holds the round, since what
 /// one socket sends keeps its order. The daemons' own count of packets does not tell, as traffic may add to it.
 const FIRST: &str = "live.first";
-const LAST: &str = "live.last";
+pub(crate) const LAST: &str = "live.last";
 
 /// How often a round that a flush cut in two is sent again.
 const REPEATS: usize = 6;
@@ -119,6 +120,8 @@ pub(crate) struct Pair {
     pub(crate) original: Original,
     /// Our binary.
     pub(crate) daemon: Daemon,
+    /// Our admin interface, if there is one.
+    admin: Option<SocketAddr>,
     theirs: Side,
     ours: Side,
     options: Value,
@@ -137,10 +140,16 @@ impl Pair {
         let text = written.text(&base["port"], &base["mgmt_port"], carbon.port());
         let daemon = Daemon::start_written(&text, &base["port"]);
         let ours = Side::new(carbon, daemon.address());
+        // Another server in our place does not say where its admin interface is, but was told.
+        let told = base["mgmt_port"]
+            .as_u64()
+            .and_then(|port| u16::try_from(port).ok());
+        let told = told.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         let options = written.options();
         let interval = options["flushInterval"].as_u64().unwrap_or(1000);
         Self {
             original,
+            admin: daemon.admin().or(told),
             daemon,
             theirs,
             ours,
@@ -149,10 +158,11 @@ impl Pair {
         }
     }
 
-    /// Sends to both and waits for nothing.
+    /// Sends to both and waits for nothing; `LAST` is behind it.
     pub(crate) fn send(&self, datagrams: &[Vec<u8>]) {
         for side in [&self.theirs, &self.ours] {
             datagrams.iter().for_each(|datagram| side.send(datagram));
+            side.send(format!("{LAST}:1|c").as_bytes());
         }
     }
 
@@ -185,6 +195,25 @@ impl Pair {
         panic!("{REPEATS} rounds in a row were cut in two: this machine is too busy to compare on");
     }
 
+    /// A round all of whose flushes came when they were due: their gauges of the lag are 0 on both sides.
+    pub(crate) fn steady_round(
+        &mut self,
+        datagrams: &[Vec<u8>],
+        idle: usize,
+    ) -> Vec<(Lines, Lines)> {
+        for _ in 0..REPEATS {
+            let flushes = self.round(datagrams, idle);
+            let lag = |(name, value): &(String, String)| {
+                name == "stats.gauges.statsd.timestamp_lag" && value != "0"
+            };
+            let steady = |flush: &Lines| !flush.values.iter().any(lag);
+            if flushes.iter().all(|(a, b)| steady(a) && steady(b)) {
+                return flushes;
+            }
+        }
+        panic!("{REPEATS} rounds in a row came late: this machine is too busy to compare on");
+    }
+
     /// The next flush of each.
     pub(crate) fn next(&mut self) -> (Lines, Lines) {
         (self.theirs.next(), self.ours.next())
@@ -200,20 +229,23 @@ impl Pair {
         (&self.original.process.log, self.daemon.log())
     }
 
-    /// Waits until the newest flush of both is so new that most of an interval is left.
+    /// Waits until the newest flush of both is so new that most of an interval is left. It is not the first:
+    /// from the second on both have the gauge of their lag.
     pub(crate) fn wait_for_both(&mut self) {
         for _ in 0..100 {
             self.theirs.skip();
             self.ours.skip();
-            let older = if self.theirs.flushed < self.ours.flushed {
+            let older = if self.theirs.flushes < 2 {
+                &mut self.theirs
+            } else if self.ours.flushes < 2 {
+                &mut self.ours
+            } else if self.theirs.flushed < self.ours.flushed {
                 &mut self.theirs
             } else {
                 &mut self.ours
             };
-            if older
-                .flushed
-                .is_some_and(|at| at.elapsed() < self.interval / 3)
-            {
+            let since = older.flushed.map(|at| at.elapsed());
+            if older.flushes > 1 && since.is_some_and(|since| since < self.interval / 3) {
                 return;
             }
             older.next();

@@ -3,7 +3,7 @@
 #[path = "../corpus/cases.rs"]
 mod cases;
 
-use crate::reference::{Spellings, departure};
+use crate::reference::{Effect, Spellings, departure, effects};
 use crate::traffic::{self, Numbers};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -83,6 +83,27 @@ pub(crate) fn large() -> Vec<Vec<u8>> {
 
 /// Random datagrams, as many as a receive buffer holds for certain. The same seed gives the same.
 pub(crate) fn random(seed: u64, sanitize: bool) -> Vec<Vec<u8>> {
+    draw(seed, sanitize, &|_| true)
+}
+
+/// The same, sanitised, where the order shows: without names that look like integers, which the original has
+/// first, and without sets, whose members we show in an order of our own.
+pub(crate) fn random_in_order(seed: u64) -> Vec<Vec<u8>> {
+    draw(seed, true, &|line| {
+        let indexes = |text: &str| text.parse::<u32>().is_ok_and(|n| n.to_string() == text);
+        !effects(line, true).iter().any(|effect| match effect {
+            Effect::Count { key, .. }
+            | Effect::Time { key, .. }
+            | Effect::GaugeSet { key, .. }
+            | Effect::GaugeAdd { key, .. } => indexes(key),
+            Effect::Member { .. } => true,
+            Effect::Reject(_) => false,
+        })
+    })
+}
+
+fn draw(seed: u64, sanitize: bool, wanted: &dyn Fn(&[u8]) -> bool) -> Vec<Vec<u8>> {
+    let wanted = |line: &[u8]| departure(line, sanitize).is_none() && wanted(line);
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
@@ -105,13 +126,13 @@ pub(crate) fn random(seed: u64, sanitize: bool) -> Vec<Vec<u8>> {
         let datagram = match fresh.get(number % 3) {
             Some(strategy) => {
                 let prefix = format!("g{number}.");
-                let datagram = each_line(&draw(strategy), sanitize, prefix.as_bytes());
+                let datagram = each_line(&draw(strategy), prefix.as_bytes(), wanted);
                 if spellings.clash(&datagram, sanitize) {
                     continue;
                 }
                 datagram
             }
-            None => each_line(&draw(&shared), sanitize, b""),
+            None => each_line(&draw(&shared), b"", wanted),
         };
         datagrams.push(datagram);
         if !fits(&datagrams) {
@@ -134,17 +155,14 @@ impl<S: Strategy<Value = Vec<u8>>> Draw for S {
     }
 }
 
-/// The datagram without the lines that differ on purpose, the others with `prefix` in front.
-fn each_line(datagram: &[u8], sanitize: bool, prefix: &[u8]) -> Vec<u8> {
+/// The datagram with `prefix` in front of each line, without the lines that are not wanted then.
+fn each_line(datagram: &[u8], prefix: &[u8], wanted: impl Fn(&[u8]) -> bool) -> Vec<u8> {
     let lines = datagram.split(|&byte| byte == b'\n').map(|line| {
         if line.is_empty() {
             return Vec::new();
         }
         let line = [prefix, line].concat();
-        if departure(&line, sanitize).is_some() {
-            return Vec::new();
-        }
-        line
+        if wanted(&line) { line } else { Vec::new() }
     });
     lines.collect::<Vec<_>>().join(&b'\n')
 }
