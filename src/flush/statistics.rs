@@ -151,7 +151,8 @@ impl Statistics {
     fn exact(&mut self, x: &[f64], weight: f64, push: &mut impl FnMut(usize, f64)) {
         let n = x.len();
         self.sums.clear();
-        let mut running = (0.0, 0.0);
+        // The console tells -0 from 0, and -0 is what leaves the first value as it is.
+        let mut running = (-0.0, 0.0);
         for &value in x {
             running = (value + running.0, value * value + running.1);
             self.sums.push(running);

@@ -82,6 +82,20 @@ fn eight_values_as_the_reference_has_them() {
 }
 
 #[test]
+fn minus_zero_alone_is_its_own_sum() {
+    for samples in [&[-0.0][..], &[-0.0, -0.0]] {
+        let found = exact(90.0, samples);
+        for field in ["sum_90", "mean_90", "sum", "mean", "upper", "median"] {
+            assert_eq!(found[field].to_bits(), (-0.0_f64).to_bits(), "{field}");
+        }
+        for field in ["sum_squares_90", "sum_squares", "std"] {
+            assert_eq!(found[field].to_bits(), 0.0_f64.to_bits(), "{field}");
+        }
+    }
+    assert_eq!(exact(90.0, &[-0.0, 0.0])["sum"].to_bits(), 0);
+}
+
+#[test]
 fn thresholds_from_both_ends() {
     let x = one_to_ten();
     assert_fields(
