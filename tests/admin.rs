@@ -67,7 +67,11 @@ fn a_command_without_a_newline_is_answered() {
     assert_eq!(admin.ask("health", "\n"), "health: up\n");
     assert_eq!(admin.ask("help", "\n\n"), HELP);
     assert_eq!(admin.ask("drops ", "END\n\n").lines().last(), Some(""));
-    // What deletes waits for its end, since more of the name may come.
+    assert_eq!(admin.ask("health down", "\n"), "health: down\n");
+    assert_eq!(
+        admin.ask("delgauges a", "END\n\n"),
+        "metric a not found\nEND\n\n"
+    );
     assert_eq!(
         Admin::once(address, "delcounters a"),
         "metric a not found\nEND\n\n"

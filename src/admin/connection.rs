@@ -13,9 +13,6 @@ use std::time::Duration;
 const COMMAND_MAX: usize = 64 << 10;
 /// How long a client may take nothing of a reply before it is given up.
 const WRITE_MAX: Duration = Duration::from_secs(10);
-/// A command without a newline counts when nothing follows it for so long. The reference takes every
-/// segment for a whole command, and there are clients that send no newline.
-const QUIET: Duration = Duration::from_millis(200);
 
 /// Every open connection.
 #[derive(Debug)]
@@ -114,8 +111,8 @@ fn serve(mut stream: TcpStream, active_ns: &AtomicU64, desk: &Desk) -> io::Resul
     let mut pending: Vec<u8> = Vec::new();
     let mut chunk = [0; 4096];
     loop {
-        let complete = reply::is_whole(&pending);
-        stream.set_read_timeout(complete.then_some(QUIET))?;
+        let quiet = reply::quiet(&pending);
+        stream.set_read_timeout(quiet)?;
         match stream.read(&mut chunk) {
             Ok(0) => {
                 if !pending.is_empty() {
@@ -125,7 +122,7 @@ fn serve(mut stream: TcpStream, active_ns: &AtomicU64, desk: &Desk) -> io::Resul
             }
             Ok(count) => pending.extend_from_slice(&chunk[..count]),
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) if complete && is_timeout(&error) => pending.push(b'\n'),
+            Err(error) if quiet.is_some() && is_timeout(&error) => pending.push(b'\n'),
             Err(error) => return Err(error),
         }
         // Relaxed: a hint for who goes first when there are too many.

@@ -10,6 +10,7 @@ use crate::runtime::clock::{monotonic_ns, rounded_seconds};
 use std::io::Write as _;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 const HELP: &str = "Commands: stats, counters, timers, gauges, delcounters, deltimers, delgauges, health, \
                     config, quit\n\n";
@@ -20,24 +21,35 @@ const END: &str = "END\n\n";
 /// Names that `top` shows when it is not told how many.
 const TOP: usize = 10;
 
-/// Commands that need no argument and change nothing: whole without a newline.
-const WHOLE: [&[u8]; 11] = [
-    b"help",
-    b"stats",
-    b"counters",
-    b"timers",
-    b"gauges",
-    b"sets",
-    b"health",
-    b"config",
-    b"quit",
-    b"top",
-    b"drops",
+/// Commands that need no argument.
+const BARE: [&str; 11] = [
+    "help", "stats", "counters", "timers", "gauges", "sets", "health", "config", "quit", "top",
+    "drops",
+];
+/// Commands that take arguments.
+const WITH_ARGUMENTS: [&str; 7] = [
+    "delcounters",
+    "deltimers",
+    "delgauges",
+    "delsets",
+    "health",
+    "help",
+    "top",
 ];
 
-/// Whether what was received so far is a command even if no newline follows.
-pub(super) fn is_whole(pending: &[u8]) -> bool {
-    WHOLE.contains(&pending.trim_ascii())
+/// How long nothing more must follow for a text without a newline to be a command; `None` when it is the
+/// beginning of one at the most. The reference takes every segment for a whole command, and there are
+/// clients that send no newline. Where more of a name may come it is waited for longer.
+pub(super) fn quiet(pending: &[u8]) -> Option<Duration> {
+    const BARE_QUIET: Duration = Duration::from_millis(200);
+    const ARGUMENT_QUIET: Duration = Duration::from_secs(1);
+    let text = std::str::from_utf8(pending).ok()?;
+    match text.trim_matches(is_space).split_once(' ') {
+        None => BARE
+            .contains(&text.trim_matches(is_space))
+            .then_some(BARE_QUIET),
+        Some((command, _)) => WITH_ARGUMENTS.contains(&command).then_some(ARGUMENT_QUIET),
+    }
 }
 
 /// The reply to a line; `None` for `quit`, or when the server is stopping.
