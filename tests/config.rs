@@ -363,15 +363,6 @@ fn broken_files_name_the_place_and_the_way_out() {
              hint: a comma, a quote or a bracket is often missing just before this place",
         ),
         (
-            "calculated.js",
-            "tests/config/calculated.js:2:9: process.env is not supported\n  \
-             hint: write the value itself, or have the file filled in before the start, e.g. by envsubst\n\
-             tests/config/calculated.js:3:18: a calculation is not supported\n  \
-             hint: write the result, e.g. 10000 in place of 10 * 1000\n\
-             tests/config/calculated.js:4:16: a function call is not supported\n  \
-             hint: write the result of the call in its place",
-        ),
-        (
             "latin1.js",
             "tests/config/latin1.js:2:20: the byte 0xe9 is not UTF-8\n  \
              hint: save the file as UTF-8; if it is Latin-1, with iconv -f LATIN1 -t UTF-8",
@@ -747,6 +738,14 @@ fn listeners_that_cannot_work_are_errors() {
     assert_eq!(
         problems("{address: 5}"),
         ["cfg:1:11: address: expected a text in quotes, found 5"]
+    );
+    assert_eq!(
+        problems("{address: /a\\.b/g, port: /1/, percentThreshold: [/9/i]}"),
+        [
+            "cfg:1:11: address: expected a text in quotes, found /a\\.b/g",
+            "cfg:1:26: port: expected a port from 0 to 65535, found /1/",
+            "cfg:1:50: percentThreshold[0]: expected a percentile from -100 to 100, found /9/i",
+        ]
     );
     assert_eq!(
         parse("{servers: [{port: '0'}, {port: '0'}], backends: []}")

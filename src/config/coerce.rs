@@ -9,14 +9,14 @@ pub(super) fn truthy(value: &Value) -> bool {
         Value::Bool(flag) => *flag,
         Value::Number(number) => *number != 0.0 && !number.is_nan(),
         Value::String(text) => !text.is_empty(),
-        Value::List(_) | Value::Map(_) => true,
+        Value::List(_) | Value::Map(_) | Value::Regex { .. } => true,
     }
 }
 
 /// `Number(value)`; NaN when there is no number in it.
 pub(super) fn number(value: &Value) -> f64 {
     match value {
-        Value::Undefined | Value::Map(_) => f64::NAN,
+        Value::Undefined | Value::Map(_) | Value::Regex { .. } => f64::NAN,
         Value::Null => 0.0,
         Value::Bool(flag) => f64::from(u8::from(*flag)),
         Value::Number(number) => *number,
@@ -55,7 +55,8 @@ pub(super) fn text_number(text: &str) -> f64 {
     }
 }
 
-fn whole(digits: &str, radix: u32) -> f64 {
+/// Whole digits in any radix.
+pub(super) fn whole(digits: &str, radix: u32) -> f64 {
     if digits.is_empty() {
         return f64::NAN;
     }
@@ -84,6 +85,7 @@ pub(super) fn string(value: &Value) -> String {
             items.collect::<Vec<_>>().join(",")
         }
         Value::Map(_) => "[object Object]".into(),
+        Value::Regex { source, flags } => format!("/{source}/{flags}"),
     }
 }
 
@@ -105,16 +107,19 @@ pub(super) fn bin_label(text: &str) -> String {
 /// A value as an error shows it: short, on one line.
 pub(super) fn shown(value: &Value) -> String {
     match value {
-        Value::String(text) => {
-            let cut = text.char_indices().nth(40).map_or(text.len(), |(at, _)| at);
-            let dots = if cut < text.len() { "..." } else { "" };
-            format!("{:?}", format!("{}{dots}", &text[..cut]))
-        }
+        Value::String(text) => format!("{:?}", cut(text)),
+        Value::Regex { .. } => cut(&string(value)),
         Value::List(nodes) if nodes.is_empty() => "an empty list".into(),
         Value::List(_) => "a list".into(),
         Value::Map(_) => "an object".into(),
         _ => string(value),
     }
+}
+
+fn cut(text: &str) -> String {
+    let end = text.char_indices().nth(40).map_or(text.len(), |(at, _)| at);
+    let dots = if end < text.len() { "..." } else { "" };
+    format!("{}{dots}", &text[..end])
 }
 
 /// White space as `\s` and `Number()` see it.
@@ -192,5 +197,12 @@ mod tests {
             format!("\"{}...\"", "ü".repeat(40))
         );
         assert_eq!(shown(&Value::String("a\nb".into())), "\"a\\nb\"");
+        let regex = |source: &str| Value::Regex {
+            source: source.into(),
+            flags: "g".into(),
+        };
+        assert_eq!(shown(&regex("a\\.b")), "/a\\.b/g");
+        let long = format!("/{}...", "a".repeat(39));
+        assert_eq!(shown(&regex(&"a".repeat(50))), long);
     }
 }

@@ -1,11 +1,13 @@
 //! Configuration: what was written -> what the wings need.
 //!
-//! `javascript` reads the text, `settings` says which keys there are, `check` gives values their types,
-//! `build` fills the options. Everything wrong in a file is reported at once, each with its place.
+//! `javascript` reads the text and evaluates it in an `environment`, `settings` says which keys there are,
+//! `check` gives values their types, `build` fills the options.
+//! Everything wrong in a file is reported at once, each with its place.
 
 mod build;
 mod check;
 mod coerce;
+mod environment;
 mod javascript;
 mod nesting;
 mod reply;
@@ -13,6 +15,7 @@ pub mod settings;
 
 use crate::runtime::log;
 use crate::{admin, deliver, flush, ingest};
+use environment::Environment;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
@@ -213,14 +216,13 @@ impl Error {
     }
 }
 
-/// Reads and checks a file.
+/// Reads and checks a file. `process` and `require("os")` in it are about this process.
 ///
 /// # Errors
 /// The file cannot be read, or everything that is wrong in it.
 pub fn load(path: &Path) -> Result<Loaded, Error> {
-    let origin = path.display().to_string();
-    let bytes = read(path).map_err(|message| Error::whole_file(&origin, message))?;
-    parse(decode(&bytes, &origin)?, &origin)
+    let (text, origin) = text(path)?;
+    parse(&text, &origin)
 }
 
 /// Checks a text; `origin` is what messages call it.
@@ -228,6 +230,15 @@ pub fn load(path: &Path) -> Result<Loaded, Error> {
 /// # Errors
 /// Everything that is wrong in it, or the first syntax error.
 pub fn parse(text: &str, origin: &str) -> Result<Loaded, Error> {
+    examine(text, origin, &Environment::of_this_process()).map(|(_, loaded)| loaded)
+}
+
+/// What a text comes to in an environment, and what that means.
+fn examine(
+    text: &str,
+    origin: &str,
+    environment: &Environment,
+) -> Result<(javascript::Node, Loaded), Error> {
     let finding = |fault: javascript::Fault| Finding {
         origin: origin.into(),
         place: Some(fault.place),
@@ -235,7 +246,7 @@ pub fn parse(text: &str, origin: &str) -> Result<Loaded, Error> {
         message: fault.message,
         hint: fault.hint,
     };
-    let tree = javascript::parse(text).map_err(|faults| Error {
+    let tree = javascript::parse(text, environment).map_err(|faults| Error {
         problems: faults.into_iter().map(finding).collect(),
         warnings: Vec::new(),
     })?;
@@ -258,15 +269,23 @@ pub fn parse(text: &str, origin: &str) -> Result<Loaded, Error> {
     problems.sort_by_key(by_place);
     warnings.sort_by_key(by_place);
     if problems.is_empty() {
-        Ok(Loaded {
+        let loaded = Loaded {
             config,
             warnings,
             reply: reply::reply(&tree.root),
             fixed: check::fixed(&values),
-        })
+        };
+        Ok((tree.root, loaded))
     } else {
         Err(Error { problems, warnings })
     }
+}
+
+/// The text of a file, and what messages call it.
+fn text(path: &Path) -> Result<(String, String), Error> {
+    let origin = path.display().to_string();
+    let bytes = read(path).map_err(|message| Error::whole_file(&origin, message))?;
+    Ok((decode(&bytes, &origin)?.to_owned(), origin))
 }
 
 /// The bytes of a file, or in one line why there are none.
@@ -347,7 +366,10 @@ mod tests {
                         "{", "}", "[", "]", "(", ")", ":", ",", ";", "'", "\"", "`", "${", "/", "//", "/*",
                         "*/", "\n", "\r", "\\", "-", "+", "=", "=>", "...", "?", "null", "NaN", "1", "0x",
                         "1e999", "'inf'", "metric", "bins", "if", "else", "async", "function", "class",
-                        "new", "module.exports", "\u{feff}", "ü", "\u{2028}",
+                        "new", "module.exports", "\u{feff}", "ü", "\u{2028}", "process.env", "process",
+                        "require('os')", ".hostname()", ".split", ".replace", ".join", "[0]", ".slice",
+                        "/a/g", "parseInt", "||", "??", "?.", "&&", "**", "%", "<<", "===", "<", "!",
+                        "'\u{1f600}'", ".length", "typeof", "return", "Math.max",
                     ]),
                 ],
                 0..60,

@@ -8,7 +8,7 @@
 /// Brackets inside one another that a file may have.
 pub(super) const DEPTH_MAX: usize = 64;
 
-/// Tokens from the root to any place, finished neighbours left out.
+/// Tokens from the root to any place, finished neighbours left out; look-ups and calls count more.
 pub(super) const PATH_TOKENS_MAX: usize = 512;
 
 /// What the scan found.
@@ -41,31 +41,30 @@ pub(super) fn scan(text: &str) -> Nesting {
     let mut seen_else = false;
     let mut before = b'(';
     let mut at = 0;
-    while at < bytes.len() {
+    loop {
+        at = next_token(text, at);
+        if at == bytes.len() {
+            break;
+        }
         let start = at;
         let byte = bytes[at];
         at += 1;
+        let mut tokens = 1;
         match byte {
-            b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => continue,
-            b'/' if bytes.get(at) == Some(&b'/') => {
-                at = end_of_line(bytes, at);
-                continue;
-            }
-            b'/' if bytes.get(at) == Some(&b'*') => {
-                at = text[at + 1..]
-                    .find("*/")
-                    .map_or(bytes.len(), |len| at + 1 + len + 2);
-                continue;
-            }
-            b'/' if !matches!(before, b')' | b']' | b'}' | b'a' | b'"') => {
-                at = end_of_regex(bytes, at)
-            }
+            b'/' if !ends_value(before) => at = end_of_regex(bytes, at),
             b'"' | b'\'' => at = end_of_string(bytes, at, byte),
             b'`' => at = template_text(bytes, at, &mut levels),
-            b'(' | b'[' | b'{' => levels.push(Level {
-                tokens: 0,
-                in_template: false,
-            }),
+            b'(' | b'[' | b'{' => {
+                // `a[0]` and `a()` go one value deeper, for which the evaluator needs several calls.
+                if ends_value(before) {
+                    levels.last_mut().expect("the root stays").tokens += 2;
+                    path_tokens += 2;
+                }
+                levels.push(Level {
+                    tokens: 0,
+                    in_template: false,
+                });
+            }
             b')' | b']' | b'}' if levels.len() > 1 => {
                 let inner = levels.pop().expect("more than one level");
                 path_tokens -= inner.tokens;
@@ -82,6 +81,8 @@ pub(super) fn scan(text: &str) -> Nesting {
                     at += 1;
                 }
                 seen_else |= &bytes[start..at] == b"else";
+                // As does each dot of `a.b.c`.
+                tokens += 2 * bytes[start..at].iter().filter(|&&b| b == b'.').count();
             }
             _ => {}
         }
@@ -91,8 +92,8 @@ pub(super) fn scan(text: &str) -> Nesting {
             _ if is_word(byte) => b'a',
             other => other,
         };
-        levels.last_mut().expect("the root stays").tokens += 1;
-        path_tokens += 1;
+        levels.last_mut().expect("the root stays").tokens += tokens;
+        path_tokens += tokens;
         if levels.len() - 1 > DEPTH_MAX || path_tokens > PATH_TOKENS_MAX {
             return Nesting::TooDeep(start);
         }
@@ -104,8 +105,35 @@ pub(super) fn scan(text: &str) -> Nesting {
     }
 }
 
+/// Where the first token stands, behind blanks and comments.
+pub(super) fn first_token(text: &str) -> usize {
+    next_token(text, 0)
+}
+
+/// Where the next token stands, or the end of the text.
+fn next_token(text: &str, from: usize) -> usize {
+    let bytes = text.as_bytes();
+    let mut at = from;
+    loop {
+        match bytes.get(at) {
+            Some(b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c) => at += 1,
+            Some(b'/') if bytes.get(at + 1) == Some(&b'/') => at = end_of_line(bytes, at),
+            Some(b'/') if bytes.get(at + 1) == Some(&b'*') => {
+                let end = text[at + 2..].find("*/");
+                at = end.map_or(bytes.len(), |len| at + 2 + len + 2);
+            }
+            _ => return at.min(bytes.len()),
+        }
+    }
+}
+
 fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'.') || byte >= 0x80
+}
+
+/// Whether a value may end with this kind of token.
+fn ends_value(kind: u8) -> bool {
+    matches!(kind, b')' | b']' | b'}' | b'a' | b'"')
 }
 
 fn end_of_line(bytes: &[u8], from: usize) -> usize {
@@ -229,8 +257,16 @@ mod tests {
             scan(&format!("({}", "if(1)a,b;else ".repeat(PATH_TOKENS_MAX))),
             Nesting::TooDeep(_)
         ));
+        assert!(matches!(
+            scan(&format!("a{}", ".a".repeat(PATH_TOKENS_MAX / 2))),
+            Nesting::TooDeep(0)
+        ));
+        assert!(matches!(
+            scan(&format!("a{}", "[0]".repeat(PATH_TOKENS_MAX / 3 + 1))),
+            Nesting::TooDeep(_)
+        ));
         assert_eq!(
-            scan(&format!("[{}]", "-1, ".repeat(100_000))),
+            scan(&format!("[{}]", "-1, a.b, ".repeat(100_000))),
             Nesting::Fine
         );
     }

@@ -72,7 +72,7 @@ pub(super) fn reply(root: &Node) -> String {
     };
     for (key, value) in &members {
         match value {
-            Value::Null => {}
+            Value::Null | Value::Regex { .. } => {}
             Value::List(nodes) => nodes
                 .iter()
                 .enumerate()
@@ -89,15 +89,20 @@ pub(super) fn reply(root: &Node) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::environment::Environment;
     use crate::config::javascript;
 
     fn of(text: &str) -> String {
-        reply(&javascript::parse(text).expect("a value").root)
+        reply(
+            &javascript::parse(text, &Environment::default())
+                .expect("a value")
+                .root,
+        )
     }
 
     #[test]
     fn members_stand_in_the_order_written_and_what_is_computed_behind_them() {
-        let text = "{port: 8125, a: null, b: undefined, flushInterval: '500', backends: ['x', 'y'],
+        let text = "{port: 8125, a: null, r: /x/g, b: undefined, flushInterval: '500', backends: ['x', 'y'],
                     graphite: {globalPrefix: 'g', deep: {er: 1}}, servers: [{port: 1}], deleteSets: true}";
         let expected = "\nport: 8125\nb: undefined\nflushInterval: 500\nbackends > 0: x\nbackends > 1: y\n\
                         graphite > globalPrefix: g\ngraphite > deep: [object Object]\n\
