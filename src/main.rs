@@ -1,7 +1,7 @@
 //! Arguments -> configuration -> server -> exit code, nothing else.
 
 use clap::Parser;
-use statsd_fast::config::{self, Config};
+use statsd_fast::config::{self, Config, Evaluated, Finding};
 use statsd_fast::runtime::{self, stdout};
 use statsd_fast::server::{self, ConfigFile};
 use std::path::{Path, PathBuf};
@@ -36,11 +36,17 @@ struct Arguments {
     /// Check the configuration and exit: 0 if it can be used, 2 if not
     #[arg(long)]
     check_config: bool,
+    /// Show what the configuration comes to, as JSON (with null for NaN), and exit as --check-config does
+    #[arg(long, conflicts_with = "check_config")]
+    print_config: bool,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let path = arguments.config.or(arguments.file);
+    if arguments.print_config {
+        return print_config(path.as_deref());
+    }
     let name = path.as_ref().map_or_else(
         || "defaults".into(),
         |path| path.to_string_lossy().into_owned(),
@@ -60,14 +66,7 @@ fn main() -> ExitCode {
             overrule(&mut config);
             config.into()
         }
-        Err(error) => {
-            error
-                .warnings
-                .iter()
-                .for_each(|warning| eprintln!("warning: {warning}"));
-            eprintln!("{error}");
-            return ExitCode::from(MISCONFIGURED);
-        }
+        Err(error) => return misconfigured(&error),
     };
     if arguments.check_config {
         let mut report = format!("{name}: ok\n");
@@ -96,4 +95,30 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn print_config(path: Option<&Path>) -> ExitCode {
+    let json = match path.map(config::evaluate).transpose() {
+        Ok(Some(Evaluated { json, warnings })) => {
+            warn(&warnings);
+            json
+        }
+        Ok(None) => "{}\n".into(),
+        Err(error) => return misconfigured(&error),
+    };
+    // As above: the reader may leave early.
+    let _ = stdout::write(json.into_bytes());
+    ExitCode::SUCCESS
+}
+
+fn misconfigured(error: &config::Error) -> ExitCode {
+    warn(&error.warnings);
+    eprintln!("{error}");
+    ExitCode::from(MISCONFIGURED)
+}
+
+fn warn(warnings: &[Finding]) {
+    warnings
+        .iter()
+        .for_each(|warning| eprintln!("warning: {warning}"));
 }

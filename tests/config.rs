@@ -800,11 +800,15 @@ fn statsd_fast(arguments: &[&str]) -> Output {
 
 /// Exit code, standard output, standard error.
 fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
+    said(statsd_fast(arguments))
+}
+
+fn said(output: Output) -> (Option<i32>, String, String) {
     let Output {
         status,
         stdout,
         stderr,
-    } = statsd_fast(arguments);
+    } = output;
     (
         status.code(),
         String::from_utf8(stdout).expect("UTF-8"),
@@ -842,6 +846,150 @@ fn check_config_says_ok_or_why_not() {
         err.starts_with("warning: tests/config/problems.json:4:35: "),
         "{err}"
     );
+}
+
+/// The program with these variables and no others.
+fn run_with(variables: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_statsd-fast"))
+        .env_clear()
+        .envs(variables.iter().copied())
+        .args(arguments)
+        .output();
+    said(output.expect("the program runs"))
+}
+
+/// What the kernel calls this machine.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("proc(5)");
+    name.trim_end().to_owned()
+}
+
+#[test]
+fn a_file_is_calculated_when_it_is_read() {
+    let file = file("calculated.js");
+    let name = host_name();
+    let short = name.split('.').next().expect("a first part");
+    let printed = run_with(
+        &[("PORT", "9125"), ("BACKENDS", "graphite,console")],
+        &["--print-config", &file],
+    );
+    let json = format!(
+        r#"{{
+  "port": "9125",
+  "graphiteHost": "127.0.0.1",
+  "graphitePort": 2003,
+  "flushInterval": 10000,
+  "backends": [
+    "./backends/graphite",
+    "console"
+  ],
+  "prefixStats": "statsd.{short}",
+  "graphite": {{
+    "legacyNamespace": false,
+    "globalSuffix": "{}"
+  }},
+  "debug": false
+}}
+"#,
+        name.replace('.', "_")
+    );
+    assert_eq!(printed, (Some(0), json, String::new()));
+
+    let (code, out, err) = run_with(&[("BACKENDS", "console")], &["--print-config", &file]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.starts_with("{\n  \"graphiteHost\": "), "{out}");
+    assert_eq!(
+        err,
+        format!(
+            "warning: {file}:3:9: the environment has no PORT, so this is undefined \
+             (set it before the start, or write (process.env.PORT || \"a default\"))\n"
+        )
+    );
+
+    let (code, out, err) = run_with(&[("PORT", "x")], &["--print-config", &file]);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert_eq!(
+        err,
+        format!(
+            "{file}:7:37: cannot read split of process.env.BACKENDS, which is not set\n  \
+             hint: set it before the start, or write (process.env.BACKENDS || \"a default\")\n"
+        )
+    );
+}
+
+#[test]
+fn what_is_printed_is_a_configuration_of_the_same_meaning() {
+    let names = [
+        "plain.json",
+        "commented.js",
+        "crlf.js",
+        "bom.json",
+        "listeners.json5",
+        "calculated.js",
+    ];
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    for name in names {
+        let (code, json, _) =
+            run_with(&[("BACKENDS", "console")], &["--print-config", &file(name)]);
+        assert_eq!(code, Some(0), "{name}");
+        let printed = parse(&json);
+        if name != "calculated.js" {
+            assert_eq!(printed.config, load(name).expect(name).config, "{name}");
+        }
+        let again = directory.join(format!("printed-{name}"));
+        std::fs::write(&again, &json).expect("a folder for tests");
+        let again = again.to_str().expect("a path that is text");
+        assert_eq!(run(&["--print-config", again]).1, json, "{name}");
+    }
+}
+
+#[test]
+fn print_config_ends_as_check_config_does() {
+    assert_eq!(
+        run(&["--print-config"]),
+        (Some(0), "{}\n".into(), String::new())
+    );
+    let problems = file("problems.json");
+    let (code, out, err) = run(&["--print-config", &problems]);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert_eq!(err, run(&["--check-config", &problems]).2);
+    let (code, _, err) = run(&["--print-config", "--check-config"]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("cannot be used with"), "{err}");
+}
+
+const MACHINE: [(&str, &str); 2] = [("HOST", "web-1.eu.example.org"), ("PORT", "8126")];
+
+#[test]
+fn expressions_have_the_values_of_javascript() {
+    let (code, out, err) = run_with(&MACHINE, &["--print-config", &file("expressions.js")]);
+    assert_eq!(code, Some(0), "{err}");
+    let want = include_str!("config/expressions.json");
+    for (ours, wanted) in out.lines().zip(want.lines()) {
+        assert_eq!(ours, wanted, "{out}");
+    }
+    assert_eq!(out.len(), want.len());
+    let others = err.lines().filter(|line| !line.contains("unknown key"));
+    assert_eq!(others.count(), 1, "graphiteHost is missing: {err}");
+}
+
+#[test]
+fn node_agrees_with_the_values_of_the_expressions() {
+    let program = "const text = require('fs').readFileSync(process.argv[1], 'utf8'); \
+                   console.log(JSON.stringify(eval('config = ' + text), null, 2));";
+    let node = Command::new("node")
+        .env_remove("NOT_SET")
+        .envs(MACHINE)
+        .args(["-e", program, &file("expressions.js")])
+        .output();
+    match node {
+        Ok(output) => {
+            let (code, out, err) = said(output);
+            assert_eq!((code, err.as_str()), (Some(0), ""));
+            assert_eq!(out, include_str!("config/expressions.json"));
+        }
+        Err(error) => eprintln!("skipped: node does not start: {error}"),
+    }
 }
 
 #[test]
@@ -886,6 +1034,7 @@ fn help_and_version_are_there() {
     for piece in [
         "Usage: statsd-fast [OPTIONS] [CONFIG]",
         "--check-config",
+        "--print-config",
         "--threads <N>",
         "Examples:",
         "Exit codes:",

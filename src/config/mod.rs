@@ -1,7 +1,7 @@
 //! Configuration: what was written -> what the wings need.
 //!
 //! `javascript` reads the text and evaluates it in an `environment`, `settings` says which keys there are,
-//! `check` gives values their types, `build` fills the options.
+//! `check` gives values their types, `build` fills the options; `json` shows what a text came to.
 //! Everything wrong in a file is reported at once, each with its place.
 
 mod build;
@@ -9,6 +9,7 @@ mod check;
 mod coerce;
 mod environment;
 mod javascript;
+mod json;
 mod nesting;
 mod reply;
 pub mod settings;
@@ -216,6 +217,16 @@ impl Error {
     }
 }
 
+/// A file that can be used, with everything in it calculated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evaluated {
+    /// One JSON object, a line feed at its end. It is a configuration of the same meaning, but that NaN,
+    /// which JSON does not have, has become null.
+    pub json: String,
+    /// What is odd in the file, in the order of its lines.
+    pub warnings: Vec<Finding>,
+}
+
 /// Reads and checks a file. `process` and `require("os")` in it are about this process.
 ///
 /// # Errors
@@ -223,6 +234,17 @@ impl Error {
 pub fn load(path: &Path) -> Result<Loaded, Error> {
     let (text, origin) = text(path)?;
     parse(&text, &origin)
+}
+
+/// Reads and checks a file, and shows what it comes to.
+///
+/// # Errors
+/// Those of [`load`].
+pub fn evaluate(path: &Path) -> Result<Evaluated, Error> {
+    let (text, origin) = text(path)?;
+    let (root, Loaded { warnings, .. }) = examine(&text, &origin, &Environment::of_this_process())?;
+    let json = json::text(&root.value) + "\n";
+    Ok(Evaluated { json, warnings })
 }
 
 /// Checks a text; `origin` is what messages call it.
