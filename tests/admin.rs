@@ -223,7 +223,8 @@ fn the_one_silent_longest_makes_room() {
     let (daemon, address, _carbon) = start(json!({"mgmt_connections": 2}));
     let mut first = Admin::connect(address);
     assert_eq!(first.ask("health\n", "\n"), "health: up\n");
-    let second = Admin::connect(address);
+    let mut second = Admin::connect(address);
+    assert_eq!(second.ask("health\n", "\n"), "health: up\n");
     assert_eq!(first.ask("health\n", "\n"), "health: up\n");
     let mut third = Admin::connect(address);
     assert_eq!(third.ask("health\n", "\n"), "health: up\n");
