@@ -5,8 +5,9 @@ use std::ops::Range;
 /// Longest payload UDP can carry; a slot of this size never cuts a datagram.
 pub const DATAGRAM_MAX: usize = 65_535;
 
-/// Packets received together: datagrams, or pieces of streams that end in whole lines. The only way to their bytes is [`Batch::packets`], which knows
-/// how many the kernel filled, so that a short batch cannot show what an earlier one left behind.
+/// Packets received together: datagrams, or pieces of streams that end in whole lines. The only way to
+/// their bytes is [`Batch::packets`], which knows how many were filled, so that a short batch cannot show
+/// what an earlier one left behind.
 #[derive(Debug)]
 pub struct Batch {
     arena: Box<[u8]>,

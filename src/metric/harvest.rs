@@ -71,7 +71,7 @@ impl Harvest {
 /// they are handed over.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Tally {
-    /// Datagrams taken from the source, empty and cut ones included; pieces of streams that end in a whole line.
+    /// Datagrams taken from the source, empty and cut ones included, and pieces of whole lines from streams.
     pub packets: u64,
     /// Bytes in them.
     pub bytes: u64,

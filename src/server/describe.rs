@@ -58,8 +58,8 @@ pub(super) fn describe(
                 log::info!("receive buffer: {asked} bytes asked, {granted} granted a worker");
             }
             Capacity::Datagrams(queue) => log::info!(
-                "receive queue: {queue} datagrams, then senders wait or are refused; raise it before the start \
-                 with: sysctl -w net.unix.max_dgram_qlen=512"
+                "receive queue: {queue} datagrams, then senders wait or are refused; raise it before the \
+                 start with: sysctl -w net.unix.max_dgram_qlen=512"
             ),
             Capacity::Streams { connections, line } => {
                 log::info!("at most {connections} connections, lines of {line} bytes");

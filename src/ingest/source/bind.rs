@@ -38,7 +38,8 @@ impl BindError {
             }
             io::ErrorKind::NotFound => "its directory is not there; create it, or check `socket`",
             io::ErrorKind::PermissionDenied => {
-                "this user may not create that file, or not use the one that is there; grant it, or check `socket`"
+                "this user may not create that file, or not use the one that is there; grant it, or check \
+                 `socket`"
             }
             io::ErrorKind::InvalidInput => {
                 "the path of a socket has at most 107 bytes; choose a shorter `socket`"
@@ -53,8 +54,8 @@ impl BindError {
     }
 }
 
-const OUT_OF_DESCRIPTORS: &str = "every worker needs two or three descriptors; raise the limit (see: ulimit -n) or lower \
-                                  `threads`";
+const OUT_OF_DESCRIPTORS: &str =
+    "a worker needs two or three; raise the limit (see: ulimit -n) or lower `threads`";
 
 fn hint_for_port(kind: &str, error: &io::Error) -> String {
     let hint = match error.kind() {

@@ -124,8 +124,8 @@ pub trait Source {
     /// What the kernel says of the socket. The worker counts it and goes on.
     fn receive(&mut self, batch: &mut Batch) -> io::Result<()>;
 
-    /// Fills the batch with what is there already, without waiting. Returns `false` when nothing was left; the
-    /// batch may be empty all the same when what there was makes no packet yet.
+    /// Fills the batch with what is there already, without waiting. Returns `false` when nothing was left.
+    /// With `true` the batch may be empty all the same, when what there was makes no packet yet.
     ///
     /// # Errors
     /// As [`Source::receive`].

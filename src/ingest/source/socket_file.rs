@@ -17,8 +17,8 @@ pub(super) struct SocketFile {
 }
 
 impl SocketFile {
-    /// Binds a socket of type `kind` to `path`. A socket file that nobody listens to any more is replaced. With
-    /// a mode the file never has a wider one, not even for a moment.
+    /// Binds a socket of type `kind` to `path`. A socket file that nobody listens to any more is replaced.
+    /// With a mode the file never has a wider one, not even for a moment.
     pub(super) fn bind(
         socket: Socket,
         kind: Type,

@@ -86,8 +86,8 @@ impl Framing {
         1
     }
 
-    /// Moves the line without its newline to the begin of `space`, for the end of the stream. Returns how long
-    /// it is.
+    /// Moves the line without its newline to the begin of `space`, for the end of the stream. Returns how
+    /// long it is.
     pub(super) fn finish(&mut self, space: &mut [u8]) -> usize {
         let tail = std::mem::take(&mut self.tail);
         space[..tail.len()].copy_from_slice(&tail);
@@ -95,8 +95,8 @@ impl Framing {
     }
 }
 
-/// Cuts lines of more than `max_line` bytes out of whole lines and moves those behind up. Returns where the rest
-/// lies and how many were cut out.
+/// Cuts lines of more than `max_line` bytes out of whole lines and moves those behind up. Returns where the
+/// rest lies and how many were cut out.
 ///
 /// It goes from the last newline within reach to the next one, so that lines that are short compared with the
 /// limit are not looked at one by one.

@@ -62,8 +62,8 @@ impl Gate {
     pub(super) fn say_full(&self, peer: impl fmt::Display) {
         if let Some(suppressed) = self.full.pass(monotonic_ms()) {
             log::warn!(
-                "{}: {} connections are open, the one from {peer} was closed at once; clients that do not close \
-                 theirs are the likely cause, or raise `streamConnections`{}",
+                "{}: {} connections are open, the one from {peer} was closed at once; likely cause: clients \
+                 that do not close theirs; otherwise raise `streamConnections`{}",
                 self.place,
                 self.max_connections,
                 and_suppressed(suppressed, "turned away")
@@ -76,8 +76,8 @@ impl Gate {
     pub(super) fn say_long_line(&self, peer: impl fmt::Display) {
         if let Some(suppressed) = self.long_line.pass(monotonic_ms()) {
             log::warn!(
-                "{}: a line from {peer} has more than {} bytes and was dropped; a client that sends no newlines is \
-                 the likely cause, or raise `streamLine`{}",
+                "{}: a line from {peer} has more than {} bytes (`streamLine`) and was dropped; likely cause: \
+                 a client that does not end its lines with a newline{}",
                 self.place,
                 self.max_line,
                 and_suppressed(suppressed, "dropped")

@@ -50,7 +50,8 @@ pub enum At {
     },
 }
 
-/// Connections that wait to be accepted, for each socket that listens. The kernel cuts it at `net.core.somaxconn`.
+/// Connections that wait to be accepted, for each socket that listens. The kernel cuts it at
+/// `net.core.somaxconn`.
 const BACKLOG: i32 = 1024;
 
 /// Silence after which the kernel asks a peer of TCP whether it is still there.
@@ -70,8 +71,8 @@ struct Door {
     _file: Option<Arc<SocketFile>>,
 }
 
-/// Binds the listener for `workers` workers: over TCP each has a `SO_REUSEPORT` socket of its own, a unix socket
-/// is one that all of them accept from.
+/// Binds the listener for `workers` workers: over TCP each has a `SO_REUSEPORT` socket of its own, a unix
+/// socket is one that all of them accept from.
 pub(super) fn bind(options: &Options, workers: usize) -> Result<Listener, BindError> {
     let (address, doors) = match &options.at {
         At::Tcp { address, port } => {
@@ -87,8 +88,8 @@ pub(super) fn bind(options: &Options, workers: usize) -> Result<Listener, BindEr
         }
         At::Unix { path, mode } => (Address::Unix(path.clone()), unix(path, *mode, workers)?),
     };
-    // The usual limit of 1024 is below what the connections allowed need. Where it cannot be raised, accepting
-    // tells of it when it comes to that.
+    // The usual limit of 1024 is below what the connections allowed need. Where it cannot be raised,
+    // accepting tells of it when it comes to that.
     let _ = sys::limit::raise_descriptors();
     let gate = Arc::new(Gate::new(&address, options));
     let sources = doors.into_iter().map(|door: Door| {
@@ -124,8 +125,8 @@ fn tcp(name: Option<&str>, port: u16, workers: usize) -> io::Result<(SocketAddr,
             }
         })?,
     };
-    // As with UDP, a socket without SO_REUSEPORT finds whoever listens there. It never listens itself, so it is
-    // in nobody's way, and it keeps the port ours until the workers' sockets have it.
+    // As with UDP, a socket without SO_REUSEPORT finds whoever listens there. It never listens itself, so it
+    // is in nobody's way, and it keeps the port ours until the workers' sockets have it.
     let address = bind::local(&probe)?;
     let mut sockets = Vec::with_capacity(workers);
     for _ in 0..workers {

@@ -1,9 +1,9 @@
 //! The source: one worker's connections, read in turn.
 //!
-//! A round asks the kernel which sockets have something and reads each of them once, a bounded piece, straight
-//! into the batch. So a client that floods costs the others one such piece a round, and never the tick. After a
-//! round that brought something the worker naps, as with datagrams, and blocks when a nap brought nothing. A nap
-//! loses nothing here: what comes meanwhile waits in the sockets.
+//! A round asks the kernel which sockets have something and reads each of them once, a bounded piece,
+//! straight into the batch. So a client that floods costs the others one such piece a round, and never the
+//! tick. After a round that brought something the worker naps, as with datagrams, and blocks when a nap
+//! brought nothing. A nap loses nothing here: what comes meanwhile waits in the sockets.
 
 use super::Door;
 use super::framing::Framing;
