@@ -16,6 +16,10 @@
 //! deliver   encode --> sink                                               a thread for each backend
 //! ```
 //!
+//! [`admin`] asks the flusher, which takes a harvest and answers about the running interval. A reload
+//! changes options between two harvests and exchanges backends between two flushes; sockets, workers and
+//! names stay.
+//!
 //! When a repeater is configured, a worker copies each batch before it is read, and the copy
 //! ([`metric::copied`]) goes to `deliver` without waiting for anything.
 //!
@@ -29,9 +33,9 @@
 //! 1. **Nothing is shared while packets arrive.** A worker owns its sockets and its table. On the
 //!    sample path there is no lock, no atomic read-modify-write, no log, no configuration look-up,
 //!    and no allocation but for a name never seen, the growth of a timer or of a gauge's deltas, a new
-//!    set member, the begin of a line whose end a stream has not brought yet, and one buffer a batch while
-//!    a large table is read ahead of. The clock is
-//!    read once a batch, and so is the switch of `dumpMessages`, which logs every line.
+//!    set member, the beginning of a line whose end a stream has not brought yet, and one buffer a batch
+//!    while a large table is read ahead of. The clock is read once a batch, and so is the switch of
+//!    `dumpMessages`, which logs every line.
 //! 2. **A harvest is taken in place, at a batch boundary.** The flusher raises one number; a worker
 //!    that sees it takes what is queued, moves what it collected into a recycled
 //!    [`metric::harvest::Harvest`] and sends it through a bounded channel with room for every worker. An

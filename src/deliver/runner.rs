@@ -129,7 +129,8 @@ pub(super) fn run_until_delivered(
                     if lost > 0 {
                         let hint = sink::hint(&error, setting);
                         log::error!(
-                            "{destination}: flushes not delivered at the end and lost: {lost}: {error}; {hint}"
+                            "{destination}: flushes not delivered at the end and lost: {lost}: {error}; \
+                             {hint}"
                         );
                     }
                     return;
