@@ -10,7 +10,7 @@ mod admin;
 mod carbon;
 mod directory;
 mod log;
-mod original;
+pub(crate) mod original;
 pub(crate) mod pickle;
 mod process;
 

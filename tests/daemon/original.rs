@@ -1,6 +1,7 @@
 //! The original: npm's `statsd`, installed once into cargo's directory for test output.
 
 use super::directory::Directory;
+use super::log::{DEADLINE, Log};
 use super::process::Process;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -51,37 +52,34 @@ impl Original {
                 admin: SocketAddr::from((Ipv4Addr::LOCALHOST, admin)),
                 _directory: directory,
             };
-            if original.listens() {
+            if listens(&original.process.log, original.admin) {
                 return original;
             }
         }
         panic!("{STARTS} starts in a row met a taken port");
     }
+}
 
-    /// Waits until it listens; false when another process was faster at one of its ports.
-    fn listens(&self) -> bool {
-        let start = Instant::now();
-        // It says that it is up before it has bound anything, so there is no event to wait for. The admin
-        // interface is bound last.
-        while TcpStream::connect(self.admin).is_err() {
-            if self.process.log.has_ended() {
-                let said = self.process.log.lines();
-                assert!(
-                    said.iter().any(|line| line.contains("EADDRINUSE")),
-                    "the original does not start:\n{}",
-                    said.join("\n")
-                );
-                return false;
-            }
+/// Waits until an original that prints `log` listens; false when another process was faster at a port of it.
+pub(crate) fn listens(log: &Log, admin: SocketAddr) -> bool {
+    let start = Instant::now();
+    // It says that it is up before it has bound anything, so there is no event to wait for. The admin
+    // interface is bound last.
+    while TcpStream::connect(admin).is_err() {
+        if log.has_ended() {
+            let said = log.lines();
             assert!(
-                start.elapsed() < super::DEADLINE,
-                "the original does not listen"
+                said.iter().any(|line| line.contains("EADDRINUSE")),
+                "the original does not start:\n{}",
+                said.join("\n")
             );
-            thread::sleep(Duration::from_millis(10));
+            return false;
         }
-        // Somebody listens there; that it is the original is sure while it lives.
-        !self.process.log.has_ended()
+        assert!(start.elapsed() < DEADLINE, "the original does not listen");
+        thread::sleep(Duration::from_millis(10));
     }
+    // Somebody listens there; that it is the original is sure while it lives.
+    !log.has_ended()
 }
 
 fn install() -> Result<PathBuf, String> {

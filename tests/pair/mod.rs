@@ -8,7 +8,7 @@ pub(crate) mod admin;
 pub(crate) mod console;
 pub(crate) mod traffic;
 
-use crate::daemon::{self, Daemon, FakeCarbon, Lines, Log, Original};
+use crate::daemon::{self, Daemon, FakeCarbon, Lines, Log, Original, original};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -145,6 +145,9 @@ impl Pair {
             .as_u64()
             .and_then(|port| u16::try_from(port).ok());
         let told = told.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        if let Some(admin) = told {
+            assert!(original::listens(daemon.log(), admin), "a port was taken");
+        }
         let options = written.options();
         let interval = options["flushInterval"].as_u64().unwrap_or(1000);
         Self {
