@@ -1,13 +1,14 @@
-//! The original itself, live: it and our binary are given the same configuration and the same datagrams. Every
-//! value they send to Graphite must be the same, and so must what the admin interface answers and the console
-//! shows.
+//! The original itself, live: it and our binary are given the same configuration and the same
+//! datagrams. Every value they send to Graphite must be the same, and so must what the admin interface
+//! answers and the console shows.
 //!
-//! Installs npm's `statsd` once into cargo's directory for test output. Without node or npm the tests are
-//! skipped, unless `STATSD_FAST_REQUIRE_INTEROP=1` demands them. `STATSD_FAST_LIVE_SEED=N` sends one more
-//! random round to each configuration, made from the number N, to search for differences by hand.
+//! Installs npm's `statsd` once into cargo's directory for test output. Without node or npm the tests
+//! are skipped, unless `STATSD_FAST_REQUIRE_INTEROP=1` demands them. `STATSD_FAST_LIVE_SEED=N` sends
+//! one more random round to each configuration, made from the number N, to search for differences by
+//! hand.
 //!
-//! Left out of the traffic is what `reference::Departure` names; left out of the comparison is what depends on
-//! the clock, and what is ours alone.
+//! Left out of the traffic is what `reference::Departure` names; left out of the comparison is what
+//! depends on the clock, and what is ours alone.
 
 #[allow(
     dead_code,

@@ -14,8 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-/// Counters in the first and the last datagram of a round: a flush that holds both holds the round, since what
-/// one socket sends keeps its order. The daemons' own count of packets does not tell, as traffic may add to it.
+/// Counters in the first and the last datagram of a round: a flush that holds both holds the round,
+/// since what one socket sends keeps its order. The daemons' own count of packets does not tell, as
+/// traffic may add to it.
 const FIRST: &str = "live.first";
 pub(crate) const LAST: &str = "live.last";
 
@@ -169,11 +170,11 @@ impl Pair {
         }
     }
 
-    /// Sends a round to both right after both have flushed. Returns the flush of each that holds it, and the
-    /// `idle` flushes after that.
+    /// Sends a round to both right after both have flushed. Returns the flush of each that holds it, and
+    /// the `idle` flushes after that.
     ///
-    /// Each daemon flushes by its own clock. When a flush cuts the round in two on either side, both come to rest
-    /// and it is sent again: both have then been given the same once more, in the same order.
+    /// Each daemon flushes by its own clock. When a flush cuts the round in two on either side, both come
+    /// to rest and it is sent again: both have then been given the same once more, in the same order.
     pub(crate) fn round(&mut self, datagrams: &[Vec<u8>], idle: usize) -> Vec<(Lines, Lines)> {
         assert!(
             traffic::fits(datagrams),

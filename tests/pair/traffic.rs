@@ -41,7 +41,8 @@ const EDGES: &[&str] = &[
 
 /// Every line of the corpus that the original survives, and the edge cases.
 ///
-/// A line that is there for its value has the name `a`: it gets one of its own, `l` and its number in the file.
+/// A line that is there for its value has the name `a`: it gets one of its own, `l` and its number in
+/// the file.
 pub(crate) fn corpus(sanitize: bool) -> Vec<Vec<u8>> {
     let mut datagrams = Vec::new();
     let mut packed = Vec::new();
