@@ -2,7 +2,7 @@
 
 use super::{Desk, reply};
 use crate::runtime::clock::{monotonic_ms, monotonic_ns};
-use crate::runtime::log::RateLimit;
+use crate::runtime::rate_limit::RateLimit;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};

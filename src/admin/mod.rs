@@ -11,7 +11,7 @@ use crate::deliver::status::Status;
 use crate::flush::Command;
 use crate::flush::question::Question;
 use crate::runtime::clock::{Clock, monotonic_ms, rounded_seconds};
-use crate::runtime::log::RateLimit;
+use crate::runtime::rate_limit::RateLimit;
 use crate::runtime::stop::Stop;
 use crate::runtime::sys;
 use crate::runtime::sys::wake::Waker;

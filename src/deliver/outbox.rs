@@ -4,7 +4,7 @@
 use crate::metric::meter::Outside;
 use crate::metric::snapshot::Snapshot;
 use crate::runtime::clock::monotonic_ms;
-use crate::runtime::log::RateLimit;
+use crate::runtime::rate_limit::RateLimit;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -6,7 +6,7 @@ use super::sink;
 use crate::metric::meter::Outside;
 use crate::metric::snapshot::Snapshot;
 use crate::runtime::clock::monotonic_ms;
-use crate::runtime::log::RateLimit;
+use crate::runtime::rate_limit::RateLimit;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

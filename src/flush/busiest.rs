@@ -5,7 +5,7 @@ use super::{Flusher, KeyFlush};
 use crate::metric::registry::Name;
 use crate::runtime::clock::monotonic_ms;
 use crate::runtime::date;
-use crate::runtime::log::RateLimit;
+use crate::runtime::rate_limit::RateLimit;
 use crate::runtime::stdout;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use std::collections::HashMap;

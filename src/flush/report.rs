@@ -3,7 +3,7 @@
 use crate::metric::harvest::Tally;
 use crate::metric::sample::Reject;
 use crate::runtime::clock::monotonic_ms;
-use crate::runtime::log::RateLimit;
+use crate::runtime::rate_limit::RateLimit;
 use std::time::Duration;
 
 /// One line a minute for each thing a sender can provoke.

@@ -1,9 +1,22 @@
-//! Moments as JavaScript's `Date` prints them.
+//! Local dates: the parts a log writes, and moments as JavaScript's `Date` prints them.
 
-use super::log::MONTHS;
-use super::sys::time::{ZonedTime, zoned_time};
+use super::sys::time::{LocalTime, ZonedTime, local_time, zoned_time};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The months as log, syslog and dates call them.
+pub(super) const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
 
 const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+
+/// The local time now, which every line of a log begins with.
+pub(super) fn now() -> Option<LocalTime> {
+    let unix_s = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    local_time(unix_s.cast_signed())
+}
 
 /// A moment as JavaScript's `String(new Date(..))`, in local time, e.g. `Sun Nov 22 2026 10:40:59
 /// GMT+0000 (Coordinated Universal Time)`.
@@ -47,7 +60,6 @@ fn text(moment: Option<ZonedTime>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::sys::time::LocalTime;
 
     fn moment(utc_offset_s: i64, zone: &str) -> Option<ZonedTime> {
         Some(ZonedTime {

@@ -1,22 +1,17 @@
-//! The log: lines as StatsD writes them, to standard output or to syslog, and a brake for those that repeat.
+//! The log: lines as StatsD writes them, to standard output or to syslog.
 
+use super::date::{MONTHS, now};
+use super::one_line::OneLine;
 use super::stdout;
-use super::sys::time::{LocalTime, local_time};
+use super::sys::time::LocalTime;
 use super::syslog::{self, Datagrams, Lost};
 use log::{Level, LevelFilter};
 use std::fmt::{self, Write as _};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-/// The months as log, syslog and dates call them.
-pub(super) const MONTHS: [&str; 12] = [
-    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-];
-
-/// Time between two lines of one site, in milliseconds.
-const QUIET_MS: u64 = 60_000;
+pub use super::syslog::Syslog;
 
 /// Where the log goes, and how much of it there is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -27,27 +22,6 @@ pub struct Options {
     pub dump: bool,
     /// Send the log to syslog, not to standard output (`log.backend`).
     pub syslog: Option<Syslog>,
-}
-
-/// How to reach syslog.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Syslog {
-    /// Its socket (`log.socket`).
-    pub socket: PathBuf,
-    /// What the program is called there (`log.application`).
-    pub application: String,
-    /// Severity of lines that have no level of their own, 0 to 7 (`log.level`).
-    pub level: u8,
-}
-
-impl Default for Syslog {
-    fn default() -> Self {
-        Self {
-            socket: "/dev/log".into(),
-            application: "statsd".into(),
-            level: 6,
-        }
-    }
 }
 
 /// Whether lines received go to the log.
@@ -148,14 +122,6 @@ fn put(place: Option<&Place>, level: Option<Level>, message: &fmt::Arguments<'_>
     stdout::offer(format!("{line}\n").as_bytes());
 }
 
-/// The local time, which every line of the log begins with.
-pub(super) fn now() -> Option<LocalTime> {
-    let unix_s = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
-    local_time(unix_s.cast_signed())
-}
-
 struct Logger;
 
 impl log::Log for Logger {
@@ -210,57 +176,6 @@ impl fmt::Display for Line<'_> {
     }
 }
 
-/// Escapes control characters: names from the network end up in messages, and must not forge lines.
-pub(super) struct OneLine<'w, W>(pub(super) &'w mut W);
-
-impl<W: fmt::Write> fmt::Write for OneLine<'_, W> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for piece in text.split_inclusive(char::is_control) {
-            let plain = piece.trim_end_matches(char::is_control);
-            self.0.write_str(plain)?;
-            write!(self.0, "{}", piece[plain.len()..].escape_default())?;
-        }
-        Ok(())
-    }
-}
-
-/// Lets one line a minute through, for one site that may have much to say. Any thread may ask.
-#[derive(Debug, Default)]
-pub struct RateLimit {
-    /// Milliseconds from which on the next line may pass; 0 before the first.
-    next_ms: AtomicU64,
-    suppressed: AtomicU64,
-}
-
-impl RateLimit {
-    /// A site that has said nothing yet.
-    pub const fn new() -> Self {
-        Self {
-            next_ms: AtomicU64::new(0),
-            suppressed: AtomicU64::new(0),
-        }
-    }
-
-    /// Whether a line may be written at `now_ms` (a clock that does not go back, as
-    /// [`super::clock::monotonic_ms`]): if so, how many were
-    /// held back since the last one.
-    pub fn pass(&self, now_ms: u64) -> Option<u64> {
-        // Relaxed: the two only count, nothing else is published through them.
-        let next_ms = self.next_ms.load(Ordering::Relaxed);
-        let later_ms = now_ms.saturating_add(QUIET_MS);
-        let passes = now_ms >= next_ms
-            && self
-                .next_ms
-                .compare_exchange(next_ms, later_ms, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok();
-        if passes {
-            return Some(self.suppressed.swap(0, Ordering::Relaxed));
-        }
-        self.suppressed.fetch_add(1, Ordering::Relaxed);
-        None
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,37 +214,5 @@ mod tests {
             line(Level::Warn, "a\nb\r\n\u{1b}[31mü\0"),
             "3 Nov 07:05:09 - WARNING: a\\nb\\r\\n\\u{1b}[31mü\\u{0}"
         );
-    }
-
-    #[test]
-    fn one_line_a_minute_passes_and_the_rest_is_counted() {
-        let limit = RateLimit::new();
-        assert_eq!(limit.pass(5), Some(0));
-        assert_eq!(limit.pass(6), None);
-        assert_eq!(limit.pass(60_004), None);
-        assert_eq!(limit.pass(60_005), Some(2));
-        assert_eq!(limit.pass(120_005), Some(0));
-        assert_eq!(limit.pass(u64::MAX), Some(0));
-        assert_eq!(
-            limit.pass(u64::MAX),
-            Some(0),
-            "a clock at its end never blocks for ever"
-        );
-    }
-
-    #[test]
-    fn many_threads_share_one_line() {
-        let limit = RateLimit::new();
-        let passed: usize = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..4)
-                .map(|_| scope.spawn(|| (0..1000).filter(|_| limit.pass(7).is_some()).count()))
-                .collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().expect("no panic"))
-                .sum()
-        });
-        assert_eq!(passed, 1);
-        assert_eq!(limit.pass(70_000), Some(3999));
     }
 }

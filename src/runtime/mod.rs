@@ -4,6 +4,8 @@ pub mod clock;
 pub mod date;
 pub mod log;
 pub mod notify;
+mod one_line;
+pub mod rate_limit;
 pub mod stdout;
 pub mod stop;
 pub mod sys;

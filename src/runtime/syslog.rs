@@ -4,7 +4,9 @@
 //! or is started again is found by the next line.
 
 use super::clock::monotonic_ms;
-use super::log::{MONTHS, OneLine, RateLimit, Syslog, now};
+use super::date::{MONTHS, now};
+use super::one_line::OneLine;
+use super::rate_limit::RateLimit;
 use super::stdout;
 use super::sys::time::LocalTime;
 use log::Level;
@@ -13,6 +15,27 @@ use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How to reach syslog.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Syslog {
+    /// Its socket (`log.socket`).
+    pub socket: PathBuf,
+    /// What the program is called there (`log.application`).
+    pub application: String,
+    /// Severity of lines that have no level of their own, 0 to 7 (`log.level`).
+    pub level: u8,
+}
+
+impl Default for Syslog {
+    fn default() -> Self {
+        Self {
+            socket: "/dev/log".into(),
+            application: "statsd".into(),
+            level: 6,
+        }
+    }
+}
 
 /// The facility local0, in its place above the severity; the reference's.
 const LOCAL0: u8 = 16 << 3;

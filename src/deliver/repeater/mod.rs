@@ -18,7 +18,7 @@ use super::sink;
 use crate::metric::copied::{self, Copied, Empties, Feed, Inlet, Limits, Outlet};
 use crate::metric::meter::Outside;
 use crate::runtime::clock::monotonic_ms;
-use crate::runtime::log::RateLimit;
+use crate::runtime::rate_limit::RateLimit;
 use crossbeam::channel::{Receiver, bounded};
 use std::io;
 use std::sync::Arc;

@@ -5,7 +5,7 @@
 use super::Options;
 use crate::ingest::source::Address;
 use crate::runtime::clock::monotonic_ms;
-use crate::runtime::log::RateLimit;
+use crate::runtime::rate_limit::RateLimit;
 use crate::runtime::sys;
 use std::fmt;
 use std::io;
