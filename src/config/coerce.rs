@@ -1,6 +1,6 @@
 //! JavaScript's own conversions: what the reference makes of a value that has another type.
 
-use super::javascript::Value;
+use super::value::Value;
 
 /// `Boolean(value)`.
 pub(super) fn truthy(value: &Value) -> bool {

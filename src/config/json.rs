@@ -5,7 +5,7 @@
 //! its text.
 
 use super::coerce;
-use super::javascript::Value;
+use super::value::Value;
 
 /// The value, two blanks a level. Numbers are as JavaScript prints them, but for the sign of -0, which
 /// it drops.
@@ -82,7 +82,8 @@ fn number_text(number: f64) -> String {
 mod tests {
     use super::super::Place;
     use super::super::environment::Environment;
-    use super::super::javascript::{self, Entry, Node};
+    use super::super::javascript;
+    use super::super::value::{Entry, Node};
     use super::*;
     use proptest::prelude::*;
 

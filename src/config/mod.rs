@@ -13,6 +13,7 @@ mod json;
 mod nesting;
 mod reply;
 pub mod settings;
+mod value;
 
 use crate::runtime::log;
 use crate::{admin, deliver, flush, ingest};
@@ -260,8 +261,8 @@ fn examine(
     text: &str,
     origin: &str,
     environment: &Environment,
-) -> Result<(javascript::Node, Loaded), Error> {
-    let finding = |fault: javascript::Fault| Finding {
+) -> Result<(value::Node, Loaded), Error> {
+    let finding = |fault: value::Fault| Finding {
         origin: origin.into(),
         place: Some(fault.place),
         key: String::new(),

@@ -1,7 +1,7 @@
 //! What the admin interface answers to `config`: the file as it was evaluated, and what follows from it.
 
 use super::coerce::{self, truthy};
-use super::javascript::{Node, Value};
+use super::value::{Node, Value};
 use std::fmt::Write as _;
 
 /// The reply: an empty line, then a line for each key and for each member of a nested value.

@@ -4,8 +4,8 @@ mod endpoints;
 mod timers;
 
 use super::coerce::{self, shown, truthy};
-use super::javascript::{Entry, Node, Value};
 use super::settings::{self, Effect, Kind, Range, SETTINGS, Setting};
+use super::value::{Entry, Node, Value};
 use super::{Finding, Place};
 use crate::deliver::graphite::Namespace;
 use crate::deliver::repeater::Target;

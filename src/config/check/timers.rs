@@ -3,8 +3,8 @@
 use super::super::coerce::{
     self, bin_label, number_text, percentile_label, shown, text_number, truthy,
 };
-use super::super::javascript::{Node, Value};
 use super::super::settings::Setting;
+use super::super::value::{Node, Value};
 use super::Checker;
 use crate::flush::{Bin, HistogramRule, Threshold};
 

@@ -1,7 +1,7 @@
 //! What names mean: look-ups in values, in the machine's own objects, and calls.
 
 use super::super::coerce::{string, text_number};
-use super::Value;
+use super::super::value::Value;
 use super::evaluate::{Evaluated, Evaluator, Stop, is_nothing};
 use super::explain::{self, kind};
 use super::methods::{self, Trouble};

@@ -1,10 +1,11 @@
 //! The syntax tree -> values: literals, lists, objects, and which parts are looked at.
 
+use super::super::Place;
 use super::super::coerce::{string, truthy};
 use super::super::environment::Environment;
+use super::super::value::{Entry, Fault, Node, Tree, Value};
 use super::explain::{self, explain};
-use super::lines::Lines;
-use super::{ASSIGN, BUILT_BYTES_MAX, Entry, Fault, Node, Place, Tree, Value};
+use super::lines::{ASSIGN, Lines};
 use super::{methods, operators};
 use oxc_ast::ast::{
     ArrayExpression, ArrayExpressionElement, AssignmentTarget, BinaryExpression, Expression,
@@ -13,6 +14,9 @@ use oxc_ast::ast::{
 };
 use oxc_span::GetSpan;
 use std::collections::HashMap;
+
+/// Bytes that all calculated texts of a file may have together, intermediate ones included.
+const BUILT_BYTES_MAX: usize = 1 << 20;
 
 /// Why there is no value.
 #[derive(Debug)]

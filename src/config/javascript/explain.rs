@@ -1,7 +1,7 @@
 //! What has no value here: what to say of it, and what to write in its place.
 
 use super::super::nesting;
-use super::Value;
+use super::super::value::Value;
 use super::methods;
 use oxc_ast::ast::Expression;
 

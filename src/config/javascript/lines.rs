@@ -2,6 +2,9 @@
 
 use super::super::Place;
 
+/// Makes the text the right side of an assignment, as the reference does when it evaluates the file.
+pub(super) const ASSIGN: &str = "_= ";
+
 /// Bytes from one count of characters to the next.
 const BLOCK: usize = 256;
 

@@ -3,9 +3,10 @@
 //! A text of JavaScript is UTF-16: lengths and places count its units. A text that would end up with
 //! half of a pair of units is refused, since nothing here could hold it.
 
+use super::super::Place;
 use super::super::coerce::{self, number, string, truthy};
+use super::super::value::{Node, Value};
 use super::operators::strictly_equal;
-use super::{Node, Place, Value};
 
 /// Functions that need no object.
 pub(super) const FUNCTIONS: [&str; 5] = ["parseInt", "parseFloat", "Number", "String", "Boolean"];

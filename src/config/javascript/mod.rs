@@ -6,7 +6,7 @@
 //! what to write instead.
 //!
 //! There are no variables, so nothing is used twice: the work follows the length of the text, and what
-//! can grow beyond it, texts put together from texts, has a limit ([`BUILT_BYTES_MAX`]).
+//! can grow beyond it, texts put together from texts, has a limit ([`evaluate::BUILT_BYTES_MAX`]).
 
 mod calls;
 mod evaluate;
@@ -18,86 +18,14 @@ mod operators;
 #[cfg(test)]
 mod tests;
 
-use super::Place;
 use super::environment::Environment;
 use super::nesting::{self, Nesting};
+use super::value::{Fault, Tree};
 use evaluate::Evaluator;
-use lines::Lines;
+use lines::{ASSIGN, Lines};
 use oxc_allocator::Allocator;
 use oxc_parser::{ParseOptions, Parser};
 use oxc_span::SourceType;
-
-/// Makes the text the right side of an assignment, as the reference does when it evaluates the file.
-const ASSIGN: &str = "_= ";
-
-/// Bytes that all calculated texts of a file may have together, intermediate ones included.
-const BUILT_BYTES_MAX: usize = 1 << 20;
-
-/// A value and where it begins.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Node {
-    /// What was written.
-    pub(super) value: Value,
-    /// Where it begins.
-    pub(super) place: Place,
-}
-
-/// What a configuration can hold.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Value {
-    /// `undefined`: as if nothing had been written.
-    Undefined,
-    /// `null`.
-    Null,
-    /// `true` or `false`.
-    Bool(bool),
-    /// Every number of JavaScript is a double.
-    Number(f64),
-    /// Text, escapes resolved.
-    String(String),
-    /// `[ ... ]`.
-    List(Vec<Node>),
-    /// `{ ... }` in the order written, each key once.
-    Map(Vec<Entry>),
-    /// `/source/flags`; whether the source is well-formed is for whoever uses it to find out.
-    Regex {
-        /// What stands between the slashes, as written.
-        source: String,
-        /// The letters behind them, sorted.
-        flags: String,
-    },
-}
-
-/// One `key: value` of a map.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Entry {
-    /// The key, quotes and escapes resolved.
-    pub(super) key: String,
-    /// Where the key begins.
-    pub(super) place: Place,
-    /// Its value.
-    pub(super) node: Node,
-}
-
-/// Something in the text that is wrong, or, as a warning, odd.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fault {
-    /// Where.
-    pub(super) place: Place,
-    /// What is wrong.
-    pub(super) message: String,
-    /// What to write instead.
-    pub(super) hint: String,
-}
-
-/// The tree of a whole file, and what is odd about it.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Tree {
-    /// The file's one value.
-    pub(super) root: Node,
-    /// Keys written twice, and environment variables that are not set.
-    pub(super) warnings: Vec<Fault>,
-}
 
 /// Reads one expression.
 ///

@@ -1,7 +1,7 @@
 //! The operators: what JavaScript makes of values of any type.
 
 use super::super::coerce::{number, string, truthy};
-use super::Value;
+use super::super::value::Value;
 use oxc_ast::ast::{BinaryOperator, UnaryOperator};
 use std::cmp::Ordering;
 

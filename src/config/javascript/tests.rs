@@ -1,5 +1,7 @@
 //! Texts and the trees they come to.
 
+use super::super::Place;
+use super::super::value::Value;
 use super::*;
 
 /// A machine that has all there is to ask for.
