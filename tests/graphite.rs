@@ -8,8 +8,8 @@
 )]
 mod daemon;
 
-use daemon::{DEADLINE, FakeCarbon, Flush, client_of, pickle};
-use socket2::{Domain, SockRef, Socket, Type};
+use daemon::{DEADLINE, FakeCarbon, Flush, client_of, deaf_socket, pickle};
+use socket2::SockRef;
 use statsd_fast::config;
 use statsd_fast::deliver::graphite::{Options, Protocol};
 use statsd_fast::deliver::outbox::Limits;
@@ -20,7 +20,7 @@ use statsd_fast::runtime::clock::{Clock, Manual};
 use statsd_fast::server::Server;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -119,21 +119,6 @@ fn large(timestamp: u64, names: usize) -> Snapshot {
     }
 }
 
-/// A socket that owns a port and refuses connections until it listens. Little fits into it unread.
-fn deaf_socket() -> (Socket, u16) {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a TCP socket");
-    socket
-        .set_tcp_mss(536)
-        .expect("the segment size can be set");
-    socket
-        .set_recv_buffer_size(4096)
-        .expect("the window can be set");
-    let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    socket.bind(&any_port.into()).expect("a free port");
-    let address = socket.local_addr().expect("a bound socket has an address");
-    (socket, address.as_socket().expect("an IP address").port())
-}
-
 fn listening() -> (TcpListener, u16) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener
@@ -206,7 +191,8 @@ fn lasting(flush: &Flush) -> BTreeMap<&str, &str> {
 
 #[test]
 fn whole_intervals_wait_for_carbon_and_arrive_in_order() {
-    let (socket, port) = deaf_socket();
+    let (socket, address) = deaf_socket();
+    let port = address.port();
     let witness = FakeCarbon::start();
     let text = format!(
         "{{ address: '127.0.0.1', port: '0', mgmt_port: '0', pinThreads: false, graphiteHost: '127.0.0.1', \
@@ -245,7 +231,8 @@ fn whole_intervals_wait_for_carbon_and_arrive_in_order() {
 
 #[test]
 fn the_statistics_of_the_backend_are_those_of_the_flush_before() {
-    let (socket, port) = deaf_socket();
+    let (socket, address) = deaf_socket();
+    let port = address.port();
     let delivery = Delivery::start(options(port), Limits::default());
     assert_eq!(delivery.status("last_exception"), 0);
     delivery.put(flush(1));
@@ -278,7 +265,8 @@ fn the_statistics_of_the_backend_are_those_of_the_flush_before() {
 
 #[test]
 fn the_outbox_drops_the_oldest_and_counts_them() {
-    let (socket, port) = deaf_socket();
+    let (socket, address) = deaf_socket();
+    let port = address.port();
     let limits = Limits {
         flushes: 3,
         ..Limits::default()
@@ -296,7 +284,8 @@ fn the_outbox_drops_the_oldest_and_counts_them() {
 
 #[test]
 fn the_memory_of_what_waits_is_limited() {
-    let (socket, port) = deaf_socket();
+    let (socket, address) = deaf_socket();
+    let port = address.port();
     let limits = Limits {
         bytes: 2 * large(0, 1000).memory(),
         ..Limits::default()
@@ -313,7 +302,8 @@ fn the_memory_of_what_waits_is_limited() {
 
 #[test]
 fn a_stop_waits_for_no_carbon_that_is_away() {
-    let (_socket, port) = deaf_socket();
+    let (_socket, address) = deaf_socket();
+    let port = address.port();
     for options in [options(port), persistent(port)] {
         let delivery = Delivery::start(options, Limits::default());
         (1..=3).for_each(|timestamp| delivery.put(flush(timestamp)));
@@ -327,7 +317,8 @@ fn a_stop_waits_for_no_carbon_that_is_away() {
 #[test]
 fn a_flush_cut_by_a_reset_is_sent_again_whole() {
     for keep in [false, true] {
-        let (socket, port) = deaf_socket();
+        let (socket, address) = deaf_socket();
+        let port = address.port();
         socket.listen(16).expect("the socket can listen");
         let listener = TcpListener::from(socket);
         let delivery = Delivery::start(

@@ -8,22 +8,12 @@
 )]
 mod daemon;
 
-use daemon::{Daemon, FakeCarbon, config_without_ticks};
+use daemon::{Daemon, FakeCarbon, config_without_ticks, deaf_socket};
 use serde_json::json;
-use socket2::{Domain, Socket, Type};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
-
-/// A TCP socket that owns a port and refuses connections until it listens.
-fn deaf_socket() -> (Socket, SocketAddr) {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a TCP socket");
-    let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    socket.bind(&any_port.into()).expect("a free port");
-    let address = socket.local_addr().expect("a bound socket has an address");
-    (socket, address.as_socket().expect("an IP address"))
-}
 
 #[test]
 fn carbon_may_be_away_and_come_back() {
@@ -93,22 +83,9 @@ fn flushes_not_delivered(daemon: &Daemon) -> u64 {
 
 /// A carbon that accepts and never reads; a flush of [`STUCK_NAMES`] names does not fit on the way.
 fn reads_nothing() -> TcpListener {
-    // Small segments and a small window, so that little fits in between.
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a TCP socket");
-    socket
-        .set_tcp_mss(536)
-        .expect("the segment size can be set");
-    socket
-        .set_recv_buffer_size(4096)
-        .expect("the window can be set");
-    socket
-        .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
-        .expect("a free port");
+    let (socket, address) = deaf_socket();
     socket.listen(128).expect("the socket can listen");
     let listener = TcpListener::from(socket);
-    let address = listener
-        .local_addr()
-        .expect("a bound socket has an address");
     // A rate and a count for each name, and more than the name in each line.
     assert!(
         in_flight_at_most(address) < STUCK_NAMES * 2 * 100,

@@ -8,7 +8,7 @@
 )]
 mod daemon;
 
-use daemon::{DEADLINE, Daemon, FakeCarbon, Flush};
+use daemon::{DEADLINE, Daemon, FakeCarbon, Flush, deaf_socket};
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 use std::io::{BufRead, BufReader, Read};
@@ -195,12 +195,7 @@ fn over_tcp_each_datagram_gets_a_newline() {
 
 #[test]
 fn a_target_may_be_away_and_come_back() {
-    // It owns the port and refuses connections until it listens.
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a TCP socket");
-    let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    socket.bind(&any_port.into()).expect("a free port");
-    let address = socket.local_addr().expect("a bound socket has an address");
-    let address = address.as_socket().expect("an IP address");
+    let (socket, address) = deaf_socket();
     let carbon = FakeCarbon::start();
     let mut daemon = Daemon::start(&config(&carbon, "tcp", &[address]), &[]);
     let said = daemon.wait_for_line("copies are lost");

@@ -1,9 +1,10 @@
 //! A carbon that believes nothing: every flush is checked line by line before a test sees it.
 
 use super::log::DEADLINE;
+use socket2::{Domain, Socket, Type};
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Instant;
@@ -174,4 +175,20 @@ impl Lines {
             length: self.length,
         })
     }
+}
+
+/// A TCP socket that owns a port and refuses connections until it listens. Little fits into it unread:
+/// small segments and a small window.
+pub(crate) fn deaf_socket() -> (Socket, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a TCP socket");
+    socket
+        .set_tcp_mss(536)
+        .expect("the segment size can be set");
+    socket
+        .set_recv_buffer_size(4096)
+        .expect("the window can be set");
+    let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    socket.bind(&any_port.into()).expect("a free port");
+    let address = socket.local_addr().expect("a bound socket has an address");
+    (socket, address.as_socket().expect("an IP address"))
 }

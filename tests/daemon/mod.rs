@@ -15,7 +15,7 @@ pub(crate) mod pickle;
 mod process;
 
 pub(crate) use admin::Admin;
-pub(crate) use carbon::{FakeCarbon, Flush, Lines};
+pub(crate) use carbon::{FakeCarbon, Flush, Lines, deaf_socket};
 pub(crate) use directory::Directory;
 pub(crate) use log::{DEADLINE, Log};
 pub(crate) use original::Original;
