@@ -193,8 +193,9 @@ fn garbage_and_endless_commands_end_their_connection_only() {
 fn a_client_that_never_reads_or_resets_holds_up_nobody() {
     let (daemon, address, carbon) = start(json!({}));
     let client = daemon.client();
-    for name in 0..5000 {
-        let line = format!("{name:0>100}:1|c");
+    // Fewer than a worker takes in before it answers.
+    for name in 0..3000 {
+        let line = format!("{name:0>200}:1|c");
         client.send(line.as_bytes()).expect("loopback takes it");
     }
     // Half a megabyte a reply and nobody who reads: its connection is stuck, and nothing else.
@@ -215,7 +216,7 @@ fn a_client_that_never_reads_or_resets_holds_up_nobody() {
         "the last of them"
     );
     let flush = daemon.stop("TERM", &carbon);
-    assert_eq!(flush.count("statsd.packets_received"), 5001.0);
+    assert_eq!(flush.count("statsd.packets_received"), 3001.0);
 }
 
 #[test]
