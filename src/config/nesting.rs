@@ -4,6 +4,11 @@
 //! ways in which JavaScript nests: brackets, and chains without brackets (`- - - 1`, `a = a = a`,
 //! `a ? b : a ? b : c`). Chains are bounded by counting tokens on the way from the root to a place; a
 //! comma inside brackets starts afresh, so the length of a list costs nothing.
+//!
+//! A `/` divides or begins a regular expression, and reading it wrongly would hide brackets. Where only a
+//! parser can tell, the text is refused: no configuration needs such a place.
+
+use super::coerce::is_blank;
 
 /// Brackets inside one another that a file may have.
 pub(super) const DEPTH_MAX: usize = 64;
@@ -20,13 +25,46 @@ pub(super) enum Nesting {
     Fine,
     /// More than the limits allow, at this byte.
     TooDeep(usize),
+    /// At this byte it cannot be told what is code.
+    Unclear(usize),
+}
+
+/// What the token before a place was, as far as it says what a `/` there means.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// A value may have ended: it divides.
+    Value,
+    /// A value is due: it begins a regular expression.
+    Operator,
+    /// It may be either.
+    Either,
 }
 
 struct Level {
     tokens: usize,
     /// A `${` of a template literal: its `}` goes back into the template's text.
     in_template: bool,
+    /// What its closing bracket is to a `/` behind it.
+    closes_as: Before,
 }
+
+/// Words that a value follows; behind those of the second list it depends.
+const OPERATORS: [&[u8]; 11] = [
+    b"case",
+    b"delete",
+    b"do",
+    b"else",
+    b"in",
+    b"instanceof",
+    b"new",
+    b"return",
+    b"throw",
+    b"typeof",
+    b"void",
+];
+const EITHER: [&[u8]; 4] = [b"async", b"await", b"of", b"yield"];
+/// Words whose brackets are followed by a statement.
+const STATEMENTS: [&[u8]; 4] = [b"for", b"if", b"while", b"with"];
 
 /// Looks at `text` without recursion, in one pass.
 pub(super) fn scan(text: &str) -> Nesting {
@@ -34,12 +72,15 @@ pub(super) fn scan(text: &str) -> Nesting {
     let mut levels = vec![Level {
         tokens: 0,
         in_template: false,
+        closes_as: Before::Value,
     }];
     let mut path_tokens = 0;
     let mut seen_any = false;
     // `if (a) b, c; else if (a) b, c; else ...` nests across commas; from an `else` on none is forgiven.
     let mut seen_else = false;
-    let mut before = b'(';
+    let mut before = Before::Operator;
+    // The last token: its first byte, and the token itself when it is a word.
+    let mut last = (b'(', &b""[..]);
     let mut at = 0;
     loop {
         at = next_token(text, at);
@@ -50,48 +91,81 @@ pub(super) fn scan(text: &str) -> Nesting {
         let byte = bytes[at];
         at += 1;
         let mut tokens = 1;
+        let mut word = &b""[..];
+        let mut after = Before::Operator;
         match byte {
-            b'/' if !ends_value(before) => at = end_of_regex(bytes, at),
-            b'"' | b'\'' => at = end_of_string(bytes, at, byte),
-            b'`' => at = template_text(bytes, at, &mut levels),
+            b'<' if bytes[start..].starts_with(b"<!--") => return Nesting::Unclear(start),
+            b'-' if bytes[start..].starts_with(b"-->") => return Nesting::Unclear(start),
+            b'/' if before == Before::Either => return Nesting::Unclear(start),
+            b'/' if before == Before::Operator => {
+                at = end_of_regex(text, at);
+                after = Before::Value;
+            }
+            // `a++ / b` divides, `++ /a/` is an error behind a regular expression.
+            b'+' | b'-' if bytes.get(at) == Some(&byte) => {
+                at += 1;
+                tokens = 2;
+                after = Before::Either;
+            }
+            b'"' | b'\'' => {
+                at = end_of_string(bytes, at, byte);
+                after = Before::Value;
+            }
+            b'`' => (at, after) = template_text(bytes, at, &mut levels),
             b'(' | b'[' | b'{' => {
                 // `a[0]` and `a()` go one value deeper, for which the evaluator needs several calls.
-                if ends_value(before) {
+                if before != Before::Operator {
                     levels.last_mut().expect("the root stays").tokens += 2;
                     path_tokens += 2;
                 }
+                let closes_as = match byte {
+                    b'(' if STATEMENTS.contains(&last.1) => Before::Either,
+                    // Where a value is due it is an object; elsewhere it may be a block.
+                    b'{' if matches!(last.0, b';' | b'{' | b'}' | b')' | b'>')
+                        || is_word(last.0) =>
+                    {
+                        Before::Either
+                    }
+                    _ => Before::Value,
+                };
                 levels.push(Level {
                     tokens: 0,
                     in_template: false,
+                    closes_as,
                 });
             }
             b')' | b']' | b'}' if levels.len() > 1 => {
                 let inner = levels.pop().expect("more than one level");
                 path_tokens -= inner.tokens;
+                after = inner.closes_as;
                 if byte == b'}' && inner.in_template {
-                    at = template_text(bytes, at, &mut levels);
+                    (at, after) = template_text(bytes, at, &mut levels);
                 }
             }
+            b')' | b']' | b'}' => after = Before::Value,
             b',' if levels.len() > 1 && !seen_else => {
                 let level = levels.last_mut().expect("the root stays");
                 path_tokens -= std::mem::take(&mut level.tokens);
             }
             _ if is_word(byte) => {
-                while at < bytes.len() && is_word(bytes[at]) {
-                    at += 1;
-                }
-                seen_else |= &bytes[start..at] == b"else";
+                at = end_of_word(text, start);
+                word = &bytes[start..at];
+                seen_else |= word == b"else";
                 // As does each dot of `a.b.c`.
-                tokens += 2 * bytes[start..at].iter().filter(|&&b| b == b'.').count();
+                tokens += 2 * word.iter().filter(|&&b| b == b'.').count();
+                after = if OPERATORS.contains(&word) {
+                    Before::Operator
+                } else if EITHER.contains(&word) {
+                    Before::Either
+                } else {
+                    Before::Value
+                };
             }
             _ => {}
         }
         seen_any = true;
-        before = match byte {
-            b'"' | b'\'' | b'`' => b'"',
-            _ if is_word(byte) => b'a',
-            other => other,
-        };
+        before = after;
+        last = (byte, word);
         levels.last_mut().expect("the root stays").tokens += tokens;
         path_tokens += tokens;
         if levels.len() - 1 > DEPTH_MAX || path_tokens > PATH_TOKENS_MAX {
@@ -116,13 +190,16 @@ fn next_token(text: &str, from: usize) -> usize {
     let mut at = from;
     loop {
         match bytes.get(at) {
-            Some(b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c) => at += 1,
-            Some(b'/') if bytes.get(at + 1) == Some(&b'/') => at = end_of_line(bytes, at),
+            Some(b'/') if bytes.get(at + 1) == Some(&b'/') => at = end_of_line(text, at),
             Some(b'/') if bytes.get(at + 1) == Some(&b'*') => {
                 let end = text[at + 2..].find("*/");
                 at = end.map_or(bytes.len(), |len| at + 2 + len + 2);
             }
-            _ => return at.min(bytes.len()),
+            Some(_) => match text[at..].chars().next() {
+                Some(c) if is_blank(c) => at += c.len_utf8(),
+                _ => return at,
+            },
+            None => return bytes.len(),
         }
     }
 }
@@ -131,16 +208,20 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'.') || byte >= 0x80
 }
 
-/// Whether a value may end with this kind of token.
-fn ends_value(kind: u8) -> bool {
-    matches!(kind, b')' | b']' | b'}' | b'a' | b'"')
+/// Blanks beyond ASCII end a word as those of ASCII do.
+fn end_of_word(text: &str, from: usize) -> usize {
+    let ends = |c: char| is_blank(c) || (c.is_ascii() && !is_word(c as u8));
+    text[from..].find(ends).map_or(text.len(), |len| from + len)
 }
 
-fn end_of_line(bytes: &[u8], from: usize) -> usize {
-    bytes[from..]
-        .iter()
-        .position(|b| matches!(b, b'\n' | b'\r'))
-        .map_or(bytes.len(), |len| from + len)
+fn ends_line(c: char) -> bool {
+    matches!(c, '\n' | '\r' | '\u{2028}' | '\u{2029}')
+}
+
+fn end_of_line(text: &str, from: usize) -> usize {
+    text[from..]
+        .find(ends_line)
+        .map_or(text.len(), |len| from + len)
 }
 
 /// An unclosed string ends with its line, as it does for the parser, which then reports it.
@@ -160,42 +241,44 @@ fn end_of_string(bytes: &[u8], from: usize, quote: u8) -> usize {
     bytes.len()
 }
 
-fn end_of_regex(bytes: &[u8], from: usize) -> usize {
+fn end_of_regex(text: &str, from: usize) -> usize {
     let mut in_class = false;
-    let mut at = from;
-    while at < bytes.len() {
-        match bytes[at] {
-            b'\\' => at += 1,
-            b'\n' | b'\r' => return at,
-            b'[' => in_class = true,
-            b']' => in_class = false,
-            b'/' if !in_class => return at + 1,
+    let mut escaped = false;
+    for (at, c) in text[from..].char_indices() {
+        let at = from + at;
+        match c {
+            _ if ends_line(c) => return at,
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '[' => in_class = true,
+            ']' => in_class = false,
+            '/' if !in_class => return at + 1,
             _ => {}
         }
-        at += 1;
     }
-    bytes.len()
+    text.len()
 }
 
-/// Skips template text to its closing backtick, or opens a level at `${`.
-fn template_text(bytes: &[u8], from: usize, levels: &mut Vec<Level>) -> usize {
+/// Skips template text to its closing backtick, behind which a value has ended, or opens a level at `${`.
+fn template_text(bytes: &[u8], from: usize, levels: &mut Vec<Level>) -> (usize, Before) {
     let mut at = from;
     while at < bytes.len() {
         match bytes[at] {
             b'\\' => at += 1,
-            b'`' => return at + 1,
+            b'`' => return (at + 1, Before::Value),
             b'$' if bytes.get(at + 1) == Some(&b'{') => {
                 levels.push(Level {
                     tokens: 0,
                     in_template: true,
+                    closes_as: Before::Value,
                 });
-                return at + 2;
+                return (at + 2, Before::Operator);
             }
             _ => {}
         }
         at += 1;
     }
-    bytes.len()
+    (bytes.len(), Before::Value)
 }
 
 #[cfg(test)]
@@ -236,6 +319,49 @@ mod tests {
         ] {
             let text = format!("{lead}{deep}");
             assert!(matches!(scan(&text), Nesting::TooDeep(_)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_slash_is_read_as_the_parser_reads_it_or_refused() {
+        let deep = "[".repeat(DEPTH_MAX + 1);
+        for lead in [
+            "typeof /\"/ + ",
+            "void /'/ + ",
+            "/a/ / '/' + ",
+            "/a/g / ",
+            "`a` / ",
+            "{a: 1} / ",
+            "(1) / '/' / ",
+            "[1] / ",
+            "1 //\u{2028} + ",
+            "1 //\u{2029} + ",
+            "+\u{a0}/'/ + ",
+            "a\u{2028}/ ",
+            "a.typeof / ",
+        ] {
+            let text = format!("_= {lead}{deep}");
+            assert!(matches!(scan(&text), Nesting::TooDeep(_)), "{text}");
+        }
+        for unclear in [
+            "(function(){ if (1) /\"/ + [[[ }",
+            "b++ / [[[",
+            "--/'/",
+            "1 <!-- /*\n + [[[",
+            "1\n--> /*\n+[[[",
+            "(function(){ {} /'/ + [ }",
+            "x => {} / '",
+            "yield / '",
+        ] {
+            assert!(matches!(scan(unclear), Nesting::Unclear(_)), "{unclear}");
+        }
+        for fine in [
+            "10 * 1000 / 2",
+            "(a) / 2",
+            "{a: [1 / 2, {b: 1}], c: x.y / 3}",
+            "/a[/]b/.x",
+        ] {
+            assert_eq!(scan(fine), Nesting::Fine, "{fine}");
         }
     }
 

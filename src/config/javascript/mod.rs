@@ -44,6 +44,14 @@ pub(super) fn parse(text: &str, environment: &Environment) -> Result<Tree, Vec<F
     match nesting::scan(text) {
         Nesting::Fine => {}
         Nesting::Empty => return Err(fault(0, "the file holds no value".into(), HINT_EMPTY)),
+        Nesting::Unclear(offset) => {
+            return Err(fault(
+                offset,
+                "it cannot be told whether this divides, begins a regular expression or a comment"
+                    .into(),
+                "put brackets around what stands before it, or write the result",
+            ));
+        }
         Nesting::TooDeep(offset) => {
             let message = format!(
                 "nested too deep: {} brackets inside one another, or {} words in one value, are the limit",
