@@ -4,6 +4,7 @@ use clap::Parser;
 use statsd_fast::config::{self, Config, Evaluated, Finding};
 use statsd_fast::runtime::{self, stdout};
 use statsd_fast::server::{self, ConfigFile};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -18,10 +19,11 @@ const MISCONFIGURED: u8 = 2;
 /// How long the last lines of the log may wait for whoever reads them.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// A StatsD server: metrics in over UDP, aggregates out to Graphite.
+/// A StatsD server: metrics in over UDP, TCP and unix sockets, aggregates out to Graphite.
 ///
 /// Reads the configuration files of StatsD as they are: JavaScript, JSON or JSON5. Without a file it
-/// listens on UDP port 8125 of all addresses and shows the values on standard output every 10 seconds.
+/// listens on UDP port 8125 of all addresses, shows the values on standard output every 10 seconds and
+/// answers on the admin port 8126 of this machine.
 #[derive(Debug, Parser)]
 #[command(version, after_long_help = include_str!("help.txt"))]
 struct Arguments {
@@ -91,7 +93,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("statsd-fast: {error:#}");
+            complain(&format!("statsd-fast: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -113,12 +115,17 @@ fn print_config(path: Option<&Path>) -> ExitCode {
 
 fn misconfigured(error: &config::Error) -> ExitCode {
     warn(&error.warnings);
-    eprintln!("{error}");
+    complain(&error.to_string());
     ExitCode::from(MISCONFIGURED)
 }
 
 fn warn(warnings: &[Finding]) {
     warnings
         .iter()
-        .for_each(|warning| eprintln!("warning: {warning}"));
+        .for_each(|warning| complain(&format!("warning: {warning}")));
+}
+
+/// Says something on standard error. Where that takes nothing, the exit code says the rest.
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
 }

@@ -379,8 +379,7 @@ fn broken_files_name_the_place_and_the_way_out() {
         ),
         (
             "missing.js",
-            "tests/config/missing.js: cannot be read: No such file or directory (os error 2); check the path, or start \
-             without a file for the defaults",
+            "tests/config/missing.js: cannot be read: No such file or directory (os error 2); check the path",
         ),
         (
             "",
@@ -1070,4 +1069,37 @@ fn a_host_with_a_port_in_it_is_noticed() {
     for host in ["localhost", "::1", "carbon.example.org"] {
         assert_eq!(parse(&format!("{{graphiteHost: '{host}'}}")).warnings, []);
     }
+}
+
+#[test]
+fn what_is_written_in_vain_is_said() {
+    let text = "{port: 1, servers: [{port: 2}], repeater: [{host: 'a', port: 1}], backends: []}";
+    let said = warnings(&parse(text));
+    let vain: Vec<_> = said
+        .iter()
+        .filter(|line| line.contains("is not used"))
+        .collect();
+    assert_eq!(
+        vain,
+        [
+            "cfg:1:8: port: is not used, since servers is written (write it into the entries of servers)",
+            "cfg:1:43: repeater: is not used: no backend is the repeater (add \"./backends/repeater\" to backends)",
+        ]
+    );
+    let said = warnings(&parse("{backends: ['repeater']}"));
+    assert!(
+        said.iter()
+            .any(|line| line.contains("the repeater has nobody to repeat to")),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_file_that_is_something_else_is_not_told_line_by_line() {
+    let keys: String = (0..1000).map(|n| format!("k{n}: 1, ")).collect();
+    let said = warnings(&parse(&format!("{{{keys} backends: ['console']}}")));
+    assert_eq!(said.len(), 101);
+    assert_eq!(said[100], "cfg: and 900 more of the kind");
+    let faults = problems(&format!("[{}]", "x, ".repeat(1000)));
+    assert_eq!(faults.len(), 101);
 }

@@ -336,6 +336,38 @@ fn read_until(out: &mut impl BufRead, text: &str) -> String {
     line
 }
 
+/// A disk that is full takes neither log nor complaints; when there is room again both go on.
+#[test]
+fn standard_output_and_error_may_take_nothing() {
+    let carbon = FakeCarbon::start();
+    let path =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("full-{}.json", std::process::id()));
+    let config = daemon::config(carbon.port()).to_string();
+    std::fs::write(&path, config).expect("the test's own folder takes a file");
+    let full = || std::fs::File::create("/dev/full").expect("Linux has it");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_statsd-fast"))
+        .arg(&path)
+        .stdin(Stdio::null())
+        .stdout(full())
+        .stderr(full())
+        .spawn()
+        .expect("the daemon starts");
+    carbon.next();
+    let tasks = format!("/proc/{}/task", child.id());
+    let names: Vec<_> = std::fs::read_dir(tasks)
+        .expect("it lives")
+        .map(|task| task.expect("a thread").path().join("comm"))
+        .map(|comm| std::fs::read_to_string(comm).unwrap_or_default())
+        .collect();
+    let _ = child.kill();
+    let _ = child.wait();
+    std::fs::remove_file(&path).expect("it was written above");
+    assert!(
+        names.iter().any(|name| name.trim() == "stdout"),
+        "{names:?}"
+    );
+}
+
 #[test]
 fn whoever_reads_the_log_may_stall() {
     let carbon = FakeCarbon::start();

@@ -376,7 +376,8 @@ impl Started {
         let flush = &loaded.config.flush;
         self.next = Some((flush.interval.as_millis() as u64, flush.align));
         let server = self.server.as_mut().expect("it runs");
-        server.reload(loaded).map_err(|error| format!("{error:#}"))
+        let reloaded = server.reload(loaded);
+        reloaded.map(drop).map_err(|error| format!("{error:#}"))
     }
 
     fn ask(&mut self, command: &str) -> Result<VecDeque<String>, String> {

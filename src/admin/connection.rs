@@ -2,7 +2,7 @@
 
 use super::{Desk, reply};
 use crate::runtime::clock::{monotonic_ms, monotonic_ns};
-use crate::runtime::rate_limit::RateLimit;
+use crate::runtime::rate_limit::{RateLimit, more};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -83,8 +83,9 @@ impl Connections {
             if let Some(suppressed) = self.evicted.pass(monotonic_ms()) {
                 log::warn!(
                     "the admin interface has {} connections open, the limit; the one silent longest was \
-                     closed; raise `mgmt_connections` if they are all wanted [{suppressed} more before]",
-                    self.max
+                     closed; raise `mgmt_connections` if they are all wanted{}",
+                    self.max,
+                    more(suppressed)
                 );
             }
         }

@@ -11,7 +11,7 @@ use crate::deliver::status::Status;
 use crate::flush::Command;
 use crate::flush::question::Question;
 use crate::runtime::clock::{Clock, monotonic_ms, rounded_seconds};
-use crate::runtime::rate_limit::RateLimit;
+use crate::runtime::rate_limit::{RateLimit, more};
 use crate::runtime::stop::Stop;
 use crate::runtime::sys;
 use crate::runtime::sys::wake::Waker;
@@ -227,8 +227,9 @@ fn accept(
         if let Err(error) = opened {
             if let Some(suppressed) = complaints.pass(monotonic_ms()) {
                 log::warn!(
-                    "the admin interface could not take a connection: {error}; {} [{suppressed} more before]",
-                    hint(&error)
+                    "the admin interface could not take a connection: {error}; {}{}",
+                    hint(&error),
+                    more(suppressed)
                 );
             }
             std::thread::sleep(ACCEPT_ERROR_PAUSE);

@@ -136,6 +136,19 @@ fn listeners(values: &Values, checker: &mut Checker<'_>) -> Vec<Listen> {
         .into_iter()
         .collect();
     };
+    for key in [
+        "port",
+        "address",
+        "address_ipv6",
+        "server",
+        "socket",
+        "socket_mod",
+    ] {
+        if let Some((_, at)) = values.get(key) {
+            let hint = "write it into the entries of servers";
+            checker.warn(*at, key, "is not used, since servers is written", hint);
+        }
+    }
     let mut listeners: Vec<Listen> = Vec::new();
     for one in listed {
         let Some(listen) = listener(&one.values, values, &one.path, Some(one.place), checker)
@@ -300,6 +313,29 @@ fn backends(values: &Values, checker: &mut Checker<'_>) -> Vec<deliver::Backend>
                 hint,
             );
         }
+    }
+    let repeats = listed.contains(&Backend::Repeater);
+    match values.get("repeater") {
+        Some((Typed::Targets(targets), place)) if !targets.is_empty() && !repeats => {
+            let hint = "add \"./backends/repeater\" to backends";
+            checker.warn(
+                *place,
+                "repeater",
+                "is not used: no backend is the repeater",
+                hint,
+            );
+        }
+        Some((Typed::Targets(targets), _)) if !targets.is_empty() => {}
+        _ if repeats => {
+            let hint = "write repeater: [{ host: \"other.example.org\", port: 8125 }]";
+            checker.warn(
+                place,
+                "backends",
+                "the repeater has nobody to repeat to",
+                hint,
+            );
+        }
+        _ => {}
     }
     let build = |backend: &Backend| match backend {
         Backend::Console => deliver::Backend::Console(console_options(values)),

@@ -3,8 +3,8 @@
 //! It is read once, before the text, so that a text has one value however often it asks, and so that
 //! tests can say what the machine is.
 
+use crate::runtime::sys::host;
 use std::collections::HashMap;
-use std::fs;
 
 /// The answers to `process` and `require("os")`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,10 +26,8 @@ impl Environment {
     pub(super) fn of_this_process() -> Self {
         let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
         Self {
-            host_name: fs::read_to_string("/proc/sys/kernel/hostname")
-                .ok()
-                .map(|name| name.trim_end_matches('\n').to_owned()),
-            processors: processors(&fs::read_to_string("/proc/stat").unwrap_or_default()),
+            host_name: host::name().ok(),
+            processors: host::processors(),
             process_id: std::process::id(),
             directory: std::env::current_dir()
                 .ok()
@@ -41,15 +39,6 @@ impl Environment {
     }
 }
 
-/// The lines `cpu0`, `cpu1` and so on; at least the processor this runs on.
-fn processors(stat: &str) -> usize {
-    let is_one = |line: &&str| {
-        let number = line.strip_prefix("cpu").unwrap_or_default();
-        number.starts_with(|c: char| c.is_ascii_digit())
-    };
-    stat.lines().filter(is_one).count().max(1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,7 +46,7 @@ mod tests {
     #[test]
     fn this_machine_answers() {
         let environment = Environment::of_this_process();
-        let name = environment.host_name.expect("proc(5) is there");
+        let name = environment.host_name.expect("a machine has a name");
         assert!(!name.is_empty() && name.trim() == name, "{name:?}");
         assert_eq!(environment.process_id, std::process::id());
         let directory = std::env::current_dir().expect("a directory");
@@ -66,14 +55,5 @@ mod tests {
             environment.variables.get("PATH"),
             std::env::var("PATH").ok().as_ref()
         );
-    }
-
-    #[test]
-    fn processors_are_counted_without_their_sum() {
-        assert_eq!(
-            processors("cpu  9 9\ncpu0 4 4\ncpu1 5 5\nintr 1\nctxt 2\n"),
-            2
-        );
-        assert_eq!(processors(""), 1);
     }
 }

@@ -55,6 +55,9 @@ pub struct Config {
 
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
+/// Problems that are shown of a file, and warnings.
+const FINDINGS_MAX: usize = 100;
+
 /// Longest file read, in bytes; a longer one is no configuration but a mistaken path.
 const FILE_BYTES_MAX: usize = 1 << 20;
 
@@ -270,7 +273,7 @@ fn examine(
         hint: fault.hint,
     };
     let tree = javascript::parse(text, environment).map_err(|faults| Error {
-        problems: faults.into_iter().map(finding).collect(),
+        problems: shown(faults.into_iter().map(finding).collect(), origin),
         warnings: Vec::new(),
     })?;
     let warnings = tree.warnings.into_iter().map(finding).collect();
@@ -291,6 +294,7 @@ fn examine(
     let by_place = |finding: &Finding| (finding.place.is_none(), finding.place);
     problems.sort_by_key(by_place);
     warnings.sort_by_key(by_place);
+    let (problems, warnings) = (shown(problems, origin), shown(warnings, origin));
     if problems.is_empty() {
         let loaded = Loaded {
             config,
@@ -302,6 +306,23 @@ fn examine(
     } else {
         Err(Error { problems, warnings })
     }
+}
+
+/// The first of the findings, and how many more there are: a file that is something else altogether has one
+/// in each line.
+fn shown(mut findings: Vec<Finding>, origin: &str) -> Vec<Finding> {
+    let more = findings.len().saturating_sub(FINDINGS_MAX);
+    findings.truncate(FINDINGS_MAX);
+    if more > 0 {
+        findings.push(Finding {
+            origin: origin.into(),
+            place: None,
+            key: String::new(),
+            message: format!("and {more} more of the kind"),
+            hint: String::new(),
+        });
+    }
+    findings
 }
 
 /// The text of a file, and what messages call it.
@@ -318,9 +339,7 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     }
     let cannot = |error: std::io::Error| {
         let way_out = match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                "check the path, or start without a file for the defaults"
-            }
+            std::io::ErrorKind::NotFound => "check the path",
             std::io::ErrorKind::PermissionDenied => {
                 "give this user the right to read it, e.g. with chmod a+r"
             }

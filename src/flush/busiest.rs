@@ -5,7 +5,7 @@ use super::{Flusher, KeyFlush};
 use crate::metric::registry::Name;
 use crate::runtime::clock::monotonic_ms;
 use crate::runtime::date;
-use crate::runtime::rate_limit::RateLimit;
+use crate::runtime::rate_limit::{RateLimit, more};
 use crate::runtime::stdout;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use std::collections::HashMap;
@@ -70,7 +70,8 @@ impl Reporter {
         {
             log::warn!(
                 "keyFlush: a report was dropped, since earlier ones are not written yet; likely cause: \
-                 a slow disk, or nobody reads standard output [{suppressed} more before]"
+                 a slow disk, or nobody reads standard output{}",
+                more(suppressed)
             );
         }
     }
@@ -116,7 +117,8 @@ fn write(reports: &Receiver<String>, file: Option<PathBuf>) {
                 .map_or_else(|| "standard output".into(), |path| path.to_string_lossy());
             log::error!(
                 "keyFlush: a report was lost: {place}: {error}; correct keyFlush.log, or give this user \
-                 the right to write there [{suppressed} more before]"
+                 the right to write there{}",
+                more(suppressed)
             );
         }
     }

@@ -285,15 +285,27 @@ impl Flusher {
         self.link.epoch.store(epoch, Ordering::Relaxed);
         self.link.workers.iter().for_each(Waker::wake);
         let until = Instant::now() + ANSWER_MAX;
-        let mut missing = self.link.workers.len();
+        // One that stops may answer twice: the tick, and with its last harvest.
+        let mut answered = vec![false; self.link.workers.len()];
+        let mut missing = answered.len();
         while missing > 0 {
-            let Ok(harvest) = self.link.full.recv_deadline(until) else {
-                self.outside.workers_late.add(missing as u64);
-                report::workers_late(missing, self.link.workers.len(), ANSWER_MAX);
-                return;
-            };
-            missing -= usize::from(harvest.epoch >= epoch);
-            self.absorb(harvest);
+            match self.link.full.recv_deadline(until) {
+                Ok(harvest) => {
+                    if harvest.epoch >= epoch
+                        && !std::mem::replace(&mut answered[harvest.worker], true)
+                    {
+                        missing -= 1;
+                    }
+                    self.absorb(harvest);
+                }
+                Err(error) if error.is_timeout() => {
+                    self.outside.workers_late.add(missing as u64);
+                    report::workers_late(missing, answered.len(), ANSWER_MAX);
+                    return;
+                }
+                // They have ended, and what they had has come before that.
+                Err(_) => return,
+            }
         }
     }
 

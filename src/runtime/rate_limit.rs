@@ -13,6 +13,15 @@ pub struct RateLimit {
     suppressed: AtomicU64,
 }
 
+/// What stands behind a line that stands for several: nothing, or how many more there were.
+pub fn more(suppressed: u64) -> String {
+    if suppressed == 0 {
+        String::new()
+    } else {
+        format!(" [{suppressed} more since the last report]")
+    }
+}
+
 impl RateLimit {
     /// A site that has said nothing yet.
     pub const fn new() -> Self {

@@ -56,7 +56,9 @@ fn run(pieces: &Receiver<Piece>) {
             .and_then(|()| out.write_all(&piece.text))
             .and_then(|()| out.flush());
         if let (Err(error), false) = (&written, failed) {
-            eprintln!(
+            // Standard error may be the same full disk, and then there is nowhere left to say it.
+            let _ = writeln!(
+                io::stderr(),
                 "statsd-fast: standard output takes nothing: {error}; log and console are lost"
             );
         }

@@ -192,11 +192,12 @@ impl Server {
     }
 
     /// Takes over what can change while running; the rest stays as it is. When it returns, whatever is
-    /// received from now on is treated by the new options, and the next flush is made by them.
+    /// received from now on is treated by the new options, and the next flush is made by them. Returns
+    /// whether anything that can change was new.
     ///
     /// # Errors
     /// When the system has no thread to give to a new backend; everything else is taken over.
-    pub fn reload(&mut self, mut loaded: Loaded) -> anyhow::Result<()> {
+    pub fn reload(&mut self, mut loaded: Loaded) -> anyhow::Result<bool> {
         let (new, old) = (&mut loaded.config, &self.loaded.config);
         new.threads = old.threads;
         new.pin = old.pin;
@@ -215,6 +216,7 @@ impl Server {
                 }
             }
         }
+        let news = *new != *old;
         loaded.fixed.clone_from(&self.loaded.fixed);
         runtime::log::set(&loaded.config.log);
         self.wanted.set(loaded.config.ingest.clone());
@@ -232,7 +234,9 @@ impl Server {
         let _ = in_force.recv();
         self.desk.show_config(loaded.reply.clone());
         self.loaded = loaded;
-        exchanged.context("the backends stay as they were: the system has no thread to give")
+        exchanged
+            .context("the backends stay as they were: the system has no thread to give")
+            .map(|()| news)
     }
 
     /// Where the listeners are, in the order of the configuration, with their real ports.

@@ -11,6 +11,7 @@ use anyhow::Context;
 use crossbeam::channel::{Sender, select, tick, unbounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -128,7 +129,8 @@ fn obey(mut signals: Signals, wish: &Sender<Wish>) {
         let _ = wish.send(Wish::Stop);
         if since > SAME_WISH {
             // Not through the log: whoever reads that may be what holds us up.
-            eprintln!(
+            let _ = writeln!(
+                io::stderr(),
                 "statsd-fast: a second signal: ended without draining; what was held is lost"
             );
             std::process::exit(1);
@@ -150,6 +152,15 @@ where
     notify::tell(&State::Reloading);
     let path = file.path.display();
     log::info!("[{}] reading config file: {path}", std::process::id());
+    // Opening a pipe would wait for its writer, and the server with it.
+    let is_file = std::fs::metadata(&file.path).map_or(true, |it| it.is_file() || it.is_dir());
+    if !is_file {
+        log::error!(
+            "{path} was not taken over: it is no file; the server goes on with what it had"
+        );
+        notify::tell(&State::Ready(&status(server.addresses())));
+        return;
+    }
     match file.read() {
         Ok(loaded) => {
             loaded
@@ -164,7 +175,8 @@ where
             }
             entitle(loaded.config.title.as_deref());
             match server.reload(loaded) {
-                Ok(()) => log::info!("the configuration was taken over"),
+                Ok(true) => log::info!("the configuration was taken over"),
+                Ok(false) => log::info!("the configuration was taken over: nothing in it is new"),
                 Err(error) => log::error!("the configuration was taken over in part: {error:#}"),
             }
         }

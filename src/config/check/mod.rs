@@ -177,6 +177,8 @@ impl Checker<'_> {
 
     fn unknown<'n>(&mut self, path: &str, entry: &Entry, known: impl Iterator<Item = &'n str>) {
         let hint = match (settings::find(&entry.key), entry.key.split_once('.')) {
+            // Nobody is shown more, and looking for each takes time.
+            _ if self.warnings.len() >= super::FINDINGS_MAX => String::new(),
             (Some(_), Some((group, key))) => format!("write {group}: {{ {key}: ... }}"),
             _ => settings::nearest(&entry.key, known)
                 .map(|name| format!("did you mean {name}?"))

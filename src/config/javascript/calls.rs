@@ -22,7 +22,12 @@ enum Given {
 }
 
 /// What every object inherits: functions, so no values of a configuration.
-const INHERITED: [&str; 7] = [
+const INHERITED: [&str; 12] = [
+    "__defineGetter__",
+    "__defineSetter__",
+    "__lookupGetter__",
+    "__lookupSetter__",
+    "__proto__",
     "constructor",
     "hasOwnProperty",
     "isPrototypeOf",

@@ -328,7 +328,7 @@ impl<'t> Evaluator<'t> {
         // The value is looked at in any case, for what is wrong in it.
         let node = self.node(&property.value);
         let key = key?;
-        if key == "__proto__" && !property.computed {
+        if key == "__proto__" {
             let message = "__proto__ is no key: it says what an object inherits";
             return Err(self.fault(&property.key, message, "write the keys out"));
         }

@@ -3,6 +3,7 @@
 //! One of the two places that may hold `unsafe` (the other is `ingest::scan`). Each block names the
 //! man page's conditions it meets.
 
+pub mod host;
 pub mod limit;
 pub mod poll;
 pub mod receive;

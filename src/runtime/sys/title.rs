@@ -50,15 +50,20 @@ pub fn set(title: &str) -> io::Result<()> {
 /// Where the arguments lie, the zero byte of the last one included; never empty.
 fn arguments() -> io::Result<Range<usize>> {
     let unknown = || io::Error::other("/proc does not tell where the arguments are");
-    let area = area_in(&fs::read_to_string("/proc/self/stat")?).ok_or_else(unknown)?;
+    let area = area_in(&read("/proc/self/stat")?).ok_or_else(unknown)?;
     // What only imitates /proc may tell addresses that are not ours.
-    let is_writable = is_writable(&area, &fs::read_to_string("/proc/self/maps")?);
+    let is_writable = is_writable(&area, &read("/proc/self/maps")?);
     let is_theirs = fs::read("/proc/self/cmdline")?.len() == area.len();
     if is_writable && is_theirs {
         Ok(area)
     } else {
         Err(unknown())
     }
+}
+
+/// Names in it may be cut within a character.
+fn read(path: &str) -> io::Result<String> {
+    Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
 }
 
 /// `arg_start` and `arg_end` of proc_pid_stat(5), its fields 48 and 49.
