@@ -11,6 +11,7 @@ use std::time::Duration;
 pub(super) struct Limits {
     bad_line: RateLimit,
     drops: RateLimit,
+    cut: RateLimit,
 }
 
 impl Limits {
@@ -30,6 +31,16 @@ impl Limits {
                  likely cause: a burst, or too few workers; raise `receiveBuffer` or `threads` \
                  (the start-up lines say how){}",
                 tally.kernel_drops,
+                and_suppressed(suppressed)
+            );
+        }
+        if tally.truncated > 0
+            && let Some(suppressed) = self.cut.pass(now_ms)
+        {
+            log::warn!(
+                "{} datagrams of this interval were longer than `maxDatagram`: their last lines are lost; \
+                 let clients pack less, or raise it{}",
+                tally.truncated,
                 and_suppressed(suppressed)
             );
         }

@@ -11,6 +11,19 @@ use std::path::PathBuf;
 pub struct Watch {
     path: PathBuf,
     seen: Option<Identity>,
+    /// Looks in a row that found nothing.
+    missed: u32,
+}
+
+/// What a look found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// What was there before, or nothing for a moment.
+    Same,
+    /// Something else than at the look before.
+    Changed,
+    /// Nothing, at two looks in a row; said once.
+    Gone,
 }
 
 /// A file and its version.
@@ -26,17 +39,27 @@ struct Identity {
 impl Watch {
     /// What the path leads to now is known.
     pub fn new(path: PathBuf) -> Self {
-        let mut watch = Self { path, seen: None };
-        watch.changed();
+        let mut watch = Self {
+            path,
+            seen: None,
+            missed: 0,
+        };
+        watch.look();
         watch
     }
 
-    /// Whether the path leads to something else than at the last call. Nothing at all is no change: the
-    /// moment between two files of an editor that removes one before it writes the other.
-    pub fn changed(&mut self) -> bool {
+    /// Looks where the path leads. Nothing at all is no change at first: it may be the moment between two
+    /// files of an editor that removes one before it writes the other.
+    pub fn look(&mut self) -> Look {
         let Ok(found) = std::fs::metadata(&self.path) else {
-            return false;
+            self.missed = self.missed.saturating_add(1);
+            return if self.missed == 2 {
+                Look::Gone
+            } else {
+                Look::Same
+            };
         };
+        self.missed = 0;
         let found = Some(Identity {
             device: found.dev(),
             inode: found.ino(),
@@ -44,7 +67,11 @@ impl Watch {
             modified: (found.mtime(), found.mtime_nsec()),
             changed: (found.ctime(), found.ctime_nsec()),
         });
-        std::mem::replace(&mut self.seen, found) != found
+        if std::mem::replace(&mut self.seen, found) == found {
+            Look::Same
+        } else {
+            Look::Changed
+        }
     }
 }
 
@@ -61,22 +88,24 @@ mod tests {
         let (path, other) = (directory.join("file"), directory.join("other"));
         fs::write(&path, "one").expect("written");
         let mut watch = Watch::new(path.clone());
-        assert!(!watch.changed());
+        assert_eq!(watch.look(), Look::Same);
         fs::write(&path, "three").expect("written");
-        assert!(watch.changed());
-        assert!(!watch.changed());
+        assert_eq!(watch.look(), Look::Changed);
+        assert_eq!(watch.look(), Look::Same);
         for round in 0..2 {
             fs::write(&other, "three").expect("written");
             fs::rename(&other, &path).expect("replaced");
-            assert!(watch.changed(), "round {round}");
+            assert_eq!(watch.look(), Look::Changed, "round {round}");
         }
         fs::remove_file(&path).expect("removed");
-        assert!(!watch.changed());
+        assert_eq!(watch.look(), Look::Same);
+        assert_eq!(watch.look(), Look::Gone);
+        assert_eq!(watch.look(), Look::Same);
         fs::write(&other, "linked").expect("written");
         std::os::unix::fs::symlink(&other, &path).expect("a link");
-        assert!(watch.changed());
+        assert_eq!(watch.look(), Look::Changed);
         fs::write(&other, "linked!").expect("written");
-        assert!(watch.changed());
+        assert_eq!(watch.look(), Look::Changed);
         fs::remove_dir_all(&directory).expect("removed");
     }
 }

@@ -6,7 +6,7 @@ use crate::ingest::source::Address;
 use crate::runtime::clock::Clock;
 use crate::runtime::notify::{self, State};
 use crate::runtime::sys::title;
-use crate::runtime::watch::Watch;
+use crate::runtime::watch::{Look, Watch};
 use anyhow::Context;
 use crossbeam::channel::{Sender, select, tick, unbounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -82,7 +82,7 @@ where
                 Ok(Wish::Reload) => {
                     // A look from now on compares with what is read now.
                     if let Some(file) = &mut file {
-                        file.watch.changed();
+                        file.watch.look();
                     }
                     reload(&mut server, file.as_ref());
                 }
@@ -90,8 +90,12 @@ where
             },
             recv(looks) -> _ => {
                 let watched = file.as_mut().filter(|_| server.loaded.config.watch);
-                if watched.is_some_and(|file| file.watch.changed()) {
-                    reload(&mut server, file.as_ref());
+                match watched.map(|file| file.watch.look()) {
+                    None | Some(Look::Same) => {}
+                    Some(Look::Changed) => reload(&mut server, file.as_ref()),
+                    Some(Look::Gone) => log::warn!(
+                        "the configuration file is gone; the server goes on with what it had"
+                    ),
                 }
             }
             recv(server.deaths) -> thread => break thread.ok(),
