@@ -111,7 +111,9 @@ fn stats_tell_of_messages_and_backends() {
         let value = line.and_then(|line| line.rsplit(' ').next());
         value.expect(name).parse::<i64>().expect("a number")
     };
-    assert_eq!(seconds("graphite.last_flush"), seconds("uptime"));
+    // Each is rounded to a second.
+    let apart = seconds("graphite.last_flush") - seconds("uptime");
+    assert!((-1..=1).contains(&apart), "{stats}");
     assert!(
         seconds("graphite.last_exception") > 1_700_000_000,
         "{stats}"
@@ -217,6 +219,41 @@ fn a_client_that_never_reads_or_resets_holds_up_nobody() {
     );
     let flush = daemon.stop("TERM", &carbon);
     assert_eq!(flush.count("statsd.packets_received"), 3001.0);
+}
+
+/// However many ask however often, flushes are on time and a stop is obeyed.
+#[test]
+fn those_who_ask_without_end_hold_up_no_flush_and_no_stop() {
+    let carbon = FakeCarbon::start();
+    let mut daemon = Daemon::start(&daemon::config(carbon.port()), &[]);
+    let address = daemon.admin().expect("an admin interface");
+    let asking = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let askers: Vec<_> = (0..8)
+        .map(|_| {
+            let asking = asking.clone();
+            std::thread::spawn(move || {
+                let mut stream = connect(address);
+                let mut replies = stream.try_clone().expect("a second handle");
+                let reader = std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut replies, &mut std::io::sink());
+                });
+                let many = "delcounters nothing\n".repeat(100);
+                while asking.load(std::sync::atomic::Ordering::Relaxed)
+                    && stream.write_all(many.as_bytes()).is_ok()
+                {}
+                let _ = stream.shutdown(std::net::Shutdown::Both);
+                reader.join().expect("no panic");
+            })
+        })
+        .collect();
+    let first = carbon.next().timestamp;
+    let flushes: Vec<_> = (0..3).map(|_| carbon.next().timestamp - first).collect();
+    assert_eq!(flushes, [1, 2, 3]);
+    assert_eq!(daemon.terminate().code(), Some(0));
+    asking.store(false, std::sync::atomic::Ordering::Relaxed);
+    askers
+        .into_iter()
+        .for_each(|asker| asker.join().expect("no panic"));
 }
 
 #[test]

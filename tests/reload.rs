@@ -241,6 +241,24 @@ fn nothing_is_lost_while_it_is_read_again_and_again() {
     assert_eq!(flush.count("statsd.packets_received"), sent);
 }
 
+/// Nobody reads the pipe that the reports go into: they are lost, and nothing else is.
+#[test]
+fn a_report_that_nobody_takes_holds_nothing_up() {
+    let directory = daemon::Directory::create();
+    let pipe = directory.path().join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("mkfifo starts").success());
+    let mut it = Configured::start(json!({"keyFlush": {"interval": 20, "log": pipe}}));
+    it.daemon
+        .client()
+        .send(b"a:1|c")
+        .expect("loopback takes it");
+    it.wait_for("keyFlush: a report was lost", 1);
+    it.replace(json!({"keyFlush": null}));
+    it.wait_for(TAKEN, 1);
+    assert_eq!(it.daemon.stop("TERM", &it.carbon).count("a"), 1.0);
+}
+
 #[test]
 fn the_busiest_names_are_reported_as_often_as_the_file_says() {
     let mut it = Configured::start(json!({"keyFlush": {"interval": 100, "percent": 50}}));

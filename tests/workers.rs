@@ -10,7 +10,7 @@ use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use statsd_fast::flush::{self, Command, Flusher, Threshold};
+use statsd_fast::flush::{self, Flusher, Order, Threshold};
 use statsd_fast::ingest::{self, parse, table::Table};
 use statsd_fast::metric::cell::{GAUGE_DELTAS, Stamp};
 use statsd_fast::metric::harvest::Harvest;
@@ -111,14 +111,14 @@ fn flushes(
     let mut next = |done: usize| {
         if done == intervals {
             // The finishing flush comes on top, and is empty.
-            let _ = commands.send(Command::Finish);
+            let _ = commands.send(Order::Finish);
         } else {
             play(&mut bench, done);
             clock.advance(INTERVAL);
         }
     };
     next(0);
-    let _ = flusher.run(&orders, |snapshot| {
+    let _ = flusher.run(&orders, &crossbeam::channel::never(), |snapshot| {
         published.push(snapshot);
         if published.len() <= intervals {
             next(published.len());

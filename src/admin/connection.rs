@@ -5,7 +5,7 @@ use crate::runtime::clock::{monotonic_ms, monotonic_ns};
 use crate::runtime::rate_limit::{RateLimit, more};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ const WRITE_MAX: Duration = Duration::from_secs(10);
 pub(super) struct Connections {
     max: usize,
     next: AtomicU64,
+    /// Threads that serve one, those included whose connection was closed to make room.
+    served: AtomicUsize,
     open: Mutex<Vec<Open>>,
     evicted: RateLimit,
 }
@@ -38,6 +40,7 @@ impl Connections {
         Self {
             max,
             next: AtomicU64::new(0),
+            served: AtomicUsize::new(0),
             open: Mutex::default(),
             evicted: RateLimit::new(),
         }
@@ -65,31 +68,44 @@ impl Connections {
             active_ns: active_ns.clone(),
         };
         let connections = self.clone();
-        std::thread::Builder::new()
-            .name(format!("admin-{number}"))
-            .spawn(move || {
-                if let Err(error) = serve(stream, &active_ns, &desk) {
-                    log::debug!("admin connection from {peer}: {error}, moving on");
-                }
-                connections.forget(number);
-            })?;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that were closed to make room may still wait for an answer.
+        if self.served.load(Ordering::Relaxed) >= 2 * self.max {
+            self.say("closed at once");
+            return Ok(());
+        }
+        self.served.fetch_add(1, Ordering::Relaxed);
+        let served = Served(connections, number);
         open.push(known);
         if open.len() > self.max
             && let Some(at) =
                 (0..open.len() - 1).min_by_key(|at| open[*at].active_ns.load(Ordering::Relaxed))
         {
             let _ = open.swap_remove(at).stream.shutdown(Shutdown::Both);
-            if let Some(suppressed) = self.evicted.pass(monotonic_ms()) {
-                log::warn!(
-                    "the admin interface has {} connections open, the limit; the one silent longest was \
-                     closed; raise `mgmt_connections` if they are all wanted{}",
-                    self.max,
-                    more(suppressed)
-                );
-            }
+            self.say("the one silent longest was closed");
         }
+        // Known before it can end; without a thread it ends here.
+        drop(open);
+        std::thread::Builder::new()
+            .name(format!("admin-{number}"))
+            .spawn(move || {
+                let _served = served;
+                if let Err(error) = serve(stream, &active_ns, &desk) {
+                    log::debug!("admin connection from {peer}: {error}, moving on");
+                }
+            })?;
         Ok(())
+    }
+
+    fn say(&self, what: &str) {
+        if let Some(suppressed) = self.evicted.pass(monotonic_ms()) {
+            log::warn!(
+                "the admin interface has {} connections open, the limit; {what}; raise `mgmt_connections` \
+                 if they are all wanted{}",
+                self.max,
+                more(suppressed)
+            );
+        }
     }
 
     fn forget(&self, number: u64) {
@@ -104,6 +120,17 @@ impl Connections {
             // It may be closed already.
             let _ = connection.stream.shutdown(Shutdown::Both);
         }
+    }
+}
+
+/// A connection that is served; at its end, by a panic too, it is known no more.
+struct Served(Arc<Connections>, u64);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.0.forget(self.1);
+        // Relaxed, as all of `served`: it only counts, and one more or less makes no difference.
+        self.0.served.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

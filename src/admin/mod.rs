@@ -8,7 +8,6 @@ mod connection;
 mod reply;
 
 use crate::deliver::status::Status;
-use crate::flush::Command;
 use crate::flush::question::Question;
 use crate::runtime::clock::{Clock, monotonic_ms, rounded_seconds};
 use crate::runtime::rate_limit::{RateLimit, more};
@@ -67,7 +66,7 @@ pub struct Desk {
     clock: Clock,
     /// Start of the server, Unix seconds.
     started_s: i64,
-    flusher: Sender<Command>,
+    flusher: Sender<Question>,
     healthy: AtomicBool,
     backends: Mutex<Vec<Arc<Status>>>,
     config: Mutex<String>,
@@ -75,7 +74,7 @@ pub struct Desk {
 
 impl Desk {
     /// A desk of a server that starts now.
-    pub fn new(clock: Clock, flusher: Sender<Command>, healthy: bool) -> Self {
+    pub fn new(clock: Clock, flusher: Sender<Question>, healthy: bool) -> Self {
         Self {
             started_s: rounded_seconds(clock.now_ms()),
             clock,
@@ -99,7 +98,7 @@ impl Desk {
     /// Asks the flusher; `None` when it is gone, since the server is stopping.
     fn ask<T>(&self, question: impl FnOnce(Sender<T>) -> Question) -> Option<T> {
         let (answer, answered) = bounded(1);
-        self.flusher.send(Command::Ask(question(answer))).ok()?;
+        self.flusher.send(question(answer)).ok()?;
         answered.recv().ok()
     }
 }

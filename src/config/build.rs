@@ -17,7 +17,7 @@ pub(super) fn config(values: &Values, checker: &mut Checker<'_>) -> Config {
         threads: number(values, "threads").map(|threads| threads as usize),
         pin: flag(values, "pinThreads").unwrap_or(true),
         listeners: listeners(values, checker),
-        flush: flush_options(values, &ingest),
+        flush: flush_options(values, &ingest, checker),
         backends: backends(values, checker),
         ingest,
         stop_deadline: number(values, "stopDeadline")
@@ -85,7 +85,21 @@ fn ingest_options(values: &Values, checker: &mut Checker<'_>) -> ingest::Options
     }
 }
 
-fn flush_options(values: &Values, ingest: &ingest::Options) -> flush::Options {
+/// Shortest time between two reports of the busiest names: each asks every worker.
+const KEY_FLUSH_MS_MIN: u64 = 10;
+
+fn flush_options(
+    values: &Values,
+    ingest: &ingest::Options,
+    checker: &mut Checker<'_>,
+) -> flush::Options {
+    if let Some((Typed::Number(every), place)) = values.get("keyFlush.interval")
+        && (1..KEY_FLUSH_MS_MIN).contains(every)
+    {
+        let message = format!("{every} ms is shorter than {KEY_FLUSH_MS_MIN}");
+        let hint = "write milliseconds, e.g. 60000 for a minute; 0 is never";
+        checker.problem(*place, "keyFlush.interval", message, hint);
+    }
     let default = flush::Options::default();
     // deleteIdleStats stands in for those that were not written; an explicit false wins.
     let idle = flag(values, "deleteIdleStats").unwrap_or(false);

@@ -13,19 +13,31 @@ use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::thread::JoinHandle;
+use std::time::Duration;
 
-/// Reports that may wait to be written.
-const WAITING_MAX: usize = 4;
+/// Reports that may wait while one is written.
+const WAITING_MAX: usize = 1;
+/// How long the end of the server waits for the writer.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What a report is made of; its text is the writer's work.
+#[derive(Debug)]
+struct Counts {
+    /// Names with their values; a name may come once for each kind.
+    counts: Vec<(Name, u64)>,
+    /// When, Unix seconds.
+    at_s: i64,
+}
 
 /// Knows when the next report is due, and hands it to its writer.
 #[derive(Debug)]
 pub(super) struct Reporter {
     options: KeyFlush,
-    /// When the next report is due, Unix milliseconds.
+    /// When the next report is due, `Clock::steady_ms`.
     pub(super) next_ms: u64,
-    reports: Sender<String>,
-    writer: io::Result<JoinHandle<()>>,
+    reports: Sender<Counts>,
+    /// Closed when the writer is through. Dropping both lets it end by itself.
+    written: Receiver<()>,
     dropped: RateLimit,
 }
 
@@ -33,10 +45,14 @@ impl Reporter {
     /// The first report is due an interval from now.
     pub(super) fn new(options: KeyFlush, now_ms: u64) -> Self {
         let (reports, waiting) = bounded(WAITING_MAX);
-        let file = options.file.clone();
+        let (closes_when_written, written) = bounded::<()>(0);
+        let (file, percent) = (options.file.clone(), options.percent);
         let writer = std::thread::Builder::new()
             .name("key flush".into())
-            .spawn(move || write(&waiting, file));
+            .spawn(move || {
+                let _closes_when_written = closes_when_written;
+                write(&waiting, percent, file);
+            });
         if let Err(error) = &writer {
             log::error!("keyFlush: no thread to write reports with: {error}; there will be none");
         }
@@ -44,28 +60,27 @@ impl Reporter {
             next_ms: now_ms + options.every.as_millis() as u64,
             options,
             reports,
-            writer,
+            written,
             dropped: RateLimit::new(),
         }
     }
 
-    /// Waits until what was reported is written.
+    /// Waits until what was reported is written, but not for a writer that hangs.
     pub(super) fn finish(self) {
         drop(self.reports);
-        if let Ok(writer) = self.writer {
-            // A panic there has been said by then.
-            let _ = writer.join();
+        let waited = self.written.recv_timeout(LAST_WORDS);
+        if waited.is_err_and(|error| error.is_timeout()) {
+            log::warn!("keyFlush: the last report is not written: whatever takes it hangs");
         }
     }
 
-    fn report(&mut self, counts: HashMap<Name, u64>, now_ms: u64) {
+    /// Hands over what was counted, at `now_ms` by `Clock::steady_ms` and `at_s` Unix seconds.
+    fn report(&mut self, counts: Vec<(Name, u64)>, now_ms: u64, at_s: i64) {
         // Late by several intervals, it reports once.
         let every = self.options.every.as_millis() as u64;
         self.next_ms += (now_ms.saturating_sub(self.next_ms) / every + 1) * every;
-        let date = date::javascript((now_ms / 1000).cast_signed());
-        let text = text(counts, self.options.percent, &date);
-        if !text.is_empty()
-            && self.reports.try_send(text).is_err()
+        if !counts.is_empty()
+            && self.reports.try_send(Counts { counts, at_s }).is_err()
             && let Some(suppressed) = self.dropped.pass(monotonic_ms())
         {
             log::warn!(
@@ -80,18 +95,22 @@ impl Reporter {
 impl Flusher {
     /// Reports the names that got most values since the last report.
     pub(super) fn report_busiest(&mut self) {
-        let now_ms = self.clock.now_ms();
         self.state.catch_up(&self.registry);
         let counts = self.state.take_key_counts();
+        let at_s = (self.clock.now_ms() / 1000).cast_signed();
         if let Some(busiest) = &mut self.busiest {
-            busiest.report(counts, now_ms);
+            busiest.report(counts, self.clock.steady_ms(), at_s);
         }
     }
 }
 
 /// A line for each of the first `percent` of the names, as the reference writes it.
-fn text(counts: HashMap<Name, u64>, percent: u8, date: &str) -> String {
-    let mut counts: Vec<_> = counts.into_iter().collect();
+fn text(counts: Vec<(Name, u64)>, percent: u8, date: &str) -> String {
+    let mut by_name: HashMap<Name, u64> = HashMap::new();
+    for (name, count) in counts {
+        *by_name.entry(name).or_insert(0) += count;
+    }
+    let mut counts: Vec<_> = by_name.into_iter().collect();
     counts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     let shown = (counts.len() * usize::from(percent)).div_ceil(100);
     let mut text = String::new();
@@ -102,9 +121,13 @@ fn text(counts: HashMap<Name, u64>, percent: u8, date: &str) -> String {
     text
 }
 
-fn write(reports: &Receiver<String>, file: Option<PathBuf>) {
+fn write(reports: &Receiver<Counts>, percent: u8, file: Option<PathBuf>) {
     let complaints = RateLimit::new();
-    for report in reports {
+    for Counts { counts, at_s } in reports {
+        let report = text(counts, percent, &date::javascript(at_s));
+        if report.is_empty() {
+            continue;
+        }
         let written = match &file {
             Some(path) => append(path, &report),
             None => stdout::write(report.into_bytes()),
@@ -126,6 +149,9 @@ fn write(reports: &Receiver<String>, file: Option<PathBuf>) {
 
 /// Opened for each report: whoever rotates the file needs to tell nobody.
 fn append(path: &Path, report: &str) -> io::Result<()> {
+    if path.metadata().is_ok_and(|it| !it.is_file()) {
+        return Err(io::Error::other("it is there and no file"));
+    }
     let mut file = OpenOptions::new().append(true).create(true).open(path)?;
     file.write_all(report.as_bytes())
 }
@@ -137,7 +163,7 @@ mod tests {
     #[test]
     fn the_busiest_come_first_and_a_share_of_them_is_shown() {
         let counts = || {
-            let names = [("a", 2u64), ("b", 7), ("c", 2), ("d\n", 1)];
+            let names = [("a", 1u64), ("b", 7), ("c", 2), ("d\n", 1), ("a", 1)];
             names.map(|(name, count)| (Name::from(name), count)).into()
         };
         let expected = "D count=7 key=b\nD count=2 key=a\nD count=2 key=c\n";
@@ -147,6 +173,6 @@ mod tests {
             text(counts(), 100, "D"),
             format!("{expected}D count=1 key=d\\n\n")
         );
-        assert_eq!(text(HashMap::new(), 100, "D"), "");
+        assert_eq!(text(Vec::new(), 100, "D"), "");
     }
 }

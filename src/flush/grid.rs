@@ -18,9 +18,14 @@ impl Grid {
         }
     }
 
+    /// Milliseconds from `now_ms` to the next moment of the grid.
+    pub(super) fn wait(self, interval: Duration, align: bool, now_ms: u64) -> u64 {
+        self.next(interval, align, now_ms) - now_ms
+    }
+
     /// The next moment of the grid, Unix milliseconds: at least half an interval away, so that a tick
     /// that came early or late is put right by the next one.
-    pub(super) fn next(self, interval: Duration, align: bool, now_ms: u64) -> u64 {
+    fn next(self, interval: Duration, align: bool, now_ms: u64) -> u64 {
         let start = if align { 0.0 } else { self.start_ms as f64 };
         let interval = interval.as_millis() as f64;
         let behind = now_ms as f64 - start;

@@ -8,7 +8,6 @@ use crate::metric::cell::{self, Members, Spare};
 use crate::metric::harvest::{Harvest, Part};
 use crate::metric::registry::{Name, NameId, Registry};
 use crate::metric::sample::Kind;
-use std::collections::HashMap;
 
 /// One kind's cells and names, by id.
 #[derive(Debug, Default)]
@@ -116,22 +115,20 @@ impl State {
         }
     }
 
-    /// How many values each name got since this was last asked, over all kinds.
-    pub fn take_key_counts(&mut self) -> HashMap<Name, u64> {
-        let mut counts = HashMap::new();
+    /// How many values each name got since this was last asked; a name of several kinds comes once for each.
+    pub fn take_key_counts(&mut self) -> Vec<(Name, u64)> {
         let names = [
             &self.counters.names,
             &self.timers.names,
             &self.gauges.names,
             &self.sets.names,
         ];
+        let mut counts = Vec::new();
         let columns = self.key_counts.iter_mut().flatten();
         for (names, column) in names.into_iter().zip(columns) {
-            for (name, count) in names.iter().zip(column.drain(..)) {
-                if count > 0 {
-                    *counts.entry(name.clone()).or_insert(0) += count;
-                }
-            }
+            let all = names.iter().zip(column.drain(..));
+            let counted = all.filter(|(_, count)| *count > 0);
+            counts.extend(counted.map(|(name, count)| (name.clone(), count)));
         }
         counts
     }

@@ -125,16 +125,18 @@ impl Default for Options {
 /// counted, and what it has comes with the next flush.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 
-/// What a running flusher may be told.
+/// What a running flusher is told to do. Questions come another way, so that however many they are, no
+/// order waits behind them.
 #[derive(Debug)]
-pub enum Command {
-    /// Look at the running interval: take a harvest of every worker, then answer.
-    Ask(Question),
+pub enum Order {
     /// Go on with these options; tells when they are in force.
     Reconfigure(Box<Options>, Sender<()>),
     /// The workers are gone: take their last harvests in, flush once more, and end.
     Finish,
 }
+
+/// Questions that may wait for the flusher; who asks more waits to ask.
+pub const QUESTIONS_MAX: usize = 64;
 
 /// The flusher's end of the lines to the workers.
 #[derive(Debug)]
@@ -176,7 +178,7 @@ pub struct Flusher {
     /// What the meters showed at the last flush.
     flushed: Totals,
     grid: Grid,
-    /// When the next flush is due, Unix milliseconds.
+    /// When the next flush is due, [`Clock::steady_ms`].
     next_ms: u64,
     /// The interval and its alignment from the next flush on, when they are to change.
     next_grid: Option<(Duration, bool)>,
@@ -202,11 +204,11 @@ impl Flusher {
         Self {
             state,
             statistics: Statistics::new(&options),
-            next_ms: grid.next(options.interval, options.align, now_ms),
+            next_ms: clock.steady_ms() + grid.wait(options.interval, options.align, now_ms),
             grid,
             next_grid: None,
             own,
-            busiest: key_flush.map(|options| busiest::Reporter::new(options, now_ms)),
+            busiest: key_flush.map(|options| busiest::Reporter::new(options, clock.steady_ms())),
             options,
             clock,
             registry,
@@ -223,24 +225,35 @@ impl Flusher {
     /// Flushes at every tick until told to finish, then once more. Returns the accounts since the start.
     pub fn run(
         mut self,
-        commands: &Receiver<Command>,
+        orders: &Receiver<Order>,
+        questions: &Receiver<Question>,
         mut publish: impl FnMut(Arc<Snapshot>),
     ) -> Tally {
         loop {
             let report_ms = self.busiest.as_ref().map_or(u64::MAX, |it| it.next_ms);
-            let finish = match self.clock.wait(self.next_ms.min(report_ms), commands) {
-                Woke::Time if report_ms < self.next_ms => {
+            let finish = match self
+                .clock
+                .wait(self.next_ms.min(report_ms), orders, questions)
+            {
+                Woke::Time if self.clock.steady_ms() < self.next_ms => {
                     self.collect();
                     self.report_busiest();
                     continue;
                 }
                 Woke::Time => false,
-                Woke::Command(Command::Ask(question)) => {
+                Woke::Question(question) => {
                     self.collect();
                     self.answer(question);
+                    // One harvest is enough for all who wait, as long as nothing else is due.
+                    while self.clock.steady_ms() < self.next_ms
+                        && orders.is_empty()
+                        && let Ok(question) = questions.try_recv()
+                    {
+                        self.answer(question);
+                    }
                     continue;
                 }
-                Woke::Command(Command::Reconfigure(options, done)) => {
+                Woke::Order(Order::Reconfigure(options, done)) => {
                     // With this harvest the workers take over what concerns them.
                     self.collect();
                     self.reconfigure(*options);
@@ -248,7 +261,7 @@ impl Flusher {
                     let _ = done.send(());
                     continue;
                 }
-                Woke::Command(Command::Finish) | Woke::Disconnected => true,
+                Woke::Order(Order::Finish) | Woke::Disconnected => true,
             };
             if !finish {
                 self.collect();
@@ -262,12 +275,13 @@ impl Flusher {
                 self.options.align = align;
                 self.statistics = Statistics::new(&self.options);
             }
-            // Settled before anyone sees the flush: whoever moves a clock by hand moves it on then.
-            self.next_ms = self.grid.next(
-                self.options.interval,
-                self.options.align,
-                self.clock.now_ms(),
-            );
+            // Settled before anyone sees the flush: whoever moves a clock by hand moves it on then. The wall
+            // clock is asked here and not while waiting, so that a step of it costs one interval at most.
+            let Options {
+                interval, align, ..
+            } = self.options;
+            let wait_ms = self.grid.wait(interval, align, self.clock.now_ms());
+            self.next_ms = self.clock.steady_ms() + wait_ms;
             publish(snapshot);
             if finish {
                 if let Some(busiest) = self.busiest.take() {
@@ -300,7 +314,7 @@ impl Flusher {
                 }
                 Err(error) if error.is_timeout() => {
                     self.outside.workers_late.add(missing as u64);
-                    report::workers_late(missing, answered.len(), ANSWER_MAX);
+                    self.log.workers_late(missing, answered.len(), ANSWER_MAX);
                     return;
                 }
                 // They have ended, and what they had has come before that.
@@ -406,15 +420,12 @@ impl Flusher {
     /// Takes other options over. Interval and alignment wait for the next flush: the running interval
     /// is divided by the length it began with.
     fn reconfigure(&mut self, options: Options) {
-        let now_ms = self.clock.now_ms();
         if options.prefix_stats != self.options.prefix_stats {
             self.own = Own::new(&self.registry, &options.prefix_stats, &mut self.state);
         }
         if options.key_flush != self.options.key_flush {
-            if let Some(busiest) = self.busiest.take() {
-                busiest.finish();
-            }
-            let key_flush = options.key_flush.clone();
+            // What the old one has still to write it writes alone.
+            let (key_flush, now_ms) = (options.key_flush.clone(), self.clock.steady_ms());
             self.busiest = key_flush.map(|options| busiest::Reporter::new(options, now_ms));
         }
         self.state.reconfigure(&options);

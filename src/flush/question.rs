@@ -10,6 +10,7 @@ use crate::metric::meter::Totals;
 use crate::metric::registry::Name;
 use crate::metric::sample::Kind;
 use crossbeam::channel::Sender;
+use std::collections::HashMap;
 
 /// A question, with the way for its answer. A closed way is no fault: who asked has gone.
 #[derive(Debug)]
@@ -171,22 +172,33 @@ impl Flusher {
     }
 }
 
-/// Forgets what the patterns name; what an earlier one took is not found by a later one.
+/// Forgets what the patterns name; what an earlier one names is not found by a later one. One pass over the
+/// names, however many patterns there are.
 fn delete<C: Default>(column: &mut Column<C>, patterns: &[String]) -> Vec<Vec<Name>> {
-    let forget = |pattern: &String| {
-        let folder = pattern
-            .strip_suffix('*')
-            .filter(|folder| folder.ends_with('.'));
-        let mut forgotten = Vec::new();
-        for (name, cell) in column.names.iter().zip(&mut column.cells) {
-            let named = **name == **pattern || folder.is_some_and(|it| name.starts_with(it));
-            if named && cell.take().is_some() {
-                forgotten.push(name.clone());
-            }
+    let (mut names, mut folders) = (HashMap::new(), HashMap::new());
+    for (at, pattern) in patterns.iter().enumerate() {
+        names.entry(pattern.as_str()).or_insert(at);
+        if let Some(folder) = pattern.strip_suffix('*')
+            && folder.ends_with('.')
+        {
+            folders.entry(folder).or_insert(at);
         }
-        forgotten
+    }
+    let first = |name: &str| {
+        let dots = name.match_indices('.').filter(|_| !folders.is_empty());
+        let of_folders = dots.filter_map(|(dot, _)| folders.get(&name[..=dot]));
+        of_folders.chain(names.get(name)).min().copied()
     };
-    patterns.iter().map(forget).collect()
+    let mut forgotten = vec![Vec::new(); patterns.len()];
+    for (name, cell) in column.names.iter().zip(&mut column.cells) {
+        if cell.is_some()
+            && let Some(at) = first(name)
+        {
+            *cell = None;
+            forgotten[at].push(name.clone());
+        }
+    }
+    forgotten
 }
 
 /// Names of a column that got values since the last flush.
@@ -200,4 +212,36 @@ fn hits<C>(column: &Column<C>, kind: Kind, out: &mut Vec<Busy>) {
                 hits: u64::from(*hits),
             }),
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_name_goes_with_the_first_pattern_that_names_it() {
+        let names = ["a.b", "a.c", "ab", "a", "a.b.c", "x.y", "a."];
+        let patterns = ["a.b", "a.b.*", "a.*", "a.c", "x.*", "nothing", "*", ".*"];
+        let mut column = Column {
+            names: names.map(Name::from).into(),
+            cells: vec![Some(1.0); names.len()],
+            hits: vec![1; names.len()],
+        };
+        // Not alive: nothing to forget.
+        column.cells[5] = None;
+        let found = delete(&mut column, &patterns.map(String::from));
+        let found: Vec<Vec<&str>> = found
+            .iter()
+            .map(|names| names.iter().map(|name| &**name).collect())
+            .collect();
+        let none: Vec<&str> = Vec::new();
+        let expected = [vec!["a.b"], vec!["a.b.c"], vec!["a.c", "a."]];
+        assert_eq!(found[..3], expected);
+        assert!(found[3..].iter().all(|names| *names == none), "{found:?}");
+        let left = column.cells.iter().map(Option::is_some);
+        assert_eq!(
+            left.collect::<Vec<_>>(),
+            [false, false, true, true, false, false, false]
+        );
+    }
 }

@@ -12,6 +12,7 @@ pub(super) struct Limits {
     bad_line: RateLimit,
     drops: RateLimit,
     cut: RateLimit,
+    late: RateLimit,
 }
 
 impl Limits {
@@ -45,15 +46,18 @@ impl Limits {
             );
         }
     }
-}
 
-/// Says that workers did not answer a tick.
-pub(super) fn workers_late(missing: usize, of: usize, waited: Duration) {
-    log::warn!(
-        "{missing} of {of} workers did not answer within {} s; what they hold comes with the next \
-         flush. Likely cause: the machine is overloaded or the process was stopped",
-        waited.as_secs()
-    );
+    /// Says that workers did not answer a tick.
+    pub(super) fn workers_late(&self, missing: usize, of: usize, waited: Duration) {
+        if let Some(suppressed) = self.late.pass(monotonic_ms()) {
+            log::warn!(
+                "{missing} of {of} workers did not answer within {} s; what they hold comes with the next \
+                 flush. Likely cause: the machine is overloaded or the process was stopped{}",
+                waited.as_secs(),
+                and_suppressed(suppressed)
+            );
+        }
+    }
 }
 
 fn bad_line(tally: &Tally, reason: Reject, line: &[u8], suppressed: u64) -> String {

@@ -1,6 +1,6 @@
 //! Time: the machine's, or a test's.
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, select, unbounded};
+use crossbeam::channel::{Receiver, Sender, TryRecvError, select, unbounded};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -61,12 +61,14 @@ impl Manual {
 
 /// Why a wait ended.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Woke<C> {
+pub enum Woke<O, Q> {
     /// The time has come.
     Time,
-    /// A command came first.
-    Command(C),
-    /// Nobody can send a command any more.
+    /// An order came first.
+    Order(O),
+    /// A question came first.
+    Question(Q),
+    /// Nobody can give an order any more.
     Disconnected,
 }
 
@@ -83,28 +85,51 @@ impl Clock {
         }
     }
 
-    /// Waits for the moment `until_ms` (Unix milliseconds) or a command, whichever comes first.
-    pub fn wait<C>(&self, until_ms: u64, commands: &Receiver<C>) -> Woke<C> {
+    /// Milliseconds on a clock that no step of the wall clock moves: what waits are reckoned by. A clock
+    /// moved by hand has only one time.
+    pub fn steady_ms(&self) -> u64 {
         match self {
-            Self::Real => {
-                let wait = Duration::from_millis(until_ms.saturating_sub(self.now_ms()));
-                match commands.recv_timeout(wait) {
-                    Ok(command) => Woke::Command(command),
-                    Err(RecvTimeoutError::Timeout) => Woke::Time,
-                    Err(RecvTimeoutError::Disconnected) => Woke::Disconnected,
-                }
+            Self::Real => monotonic_ms(),
+            Self::Manual(_) => self.now_ms(),
+        }
+    }
+
+    /// Waits for a moment ([`Clock::steady_ms`]), an order or a question. What has come is taken in this
+    /// order: however many ask, time and orders are not held up.
+    pub fn wait<O, Q>(
+        &self,
+        until_ms: u64,
+        orders: &Receiver<O>,
+        questions: &Receiver<Q>,
+    ) -> Woke<O, Q> {
+        let never = crossbeam::channel::never();
+        let moved = match self {
+            Self::Real => &never,
+            Self::Manual(manual) => &manual.moved.1,
+        };
+        loop {
+            let now_ms = self.steady_ms();
+            if now_ms >= until_ms {
+                return Woke::Time;
             }
-            Self::Manual(manual) => {
-                let moved = &manual.moved.1;
-                while self.now_ms() < until_ms {
-                    select! {
-                        recv(moved) -> _ => {}
-                        recv(commands) -> command => {
-                            return command.map_or(Woke::Disconnected, Woke::Command);
-                        }
-                    }
-                }
-                Woke::Time
+            match orders.try_recv() {
+                Ok(order) => return Woke::Order(order),
+                Err(TryRecvError::Disconnected) => return Woke::Disconnected,
+                Err(TryRecvError::Empty) => {}
+            }
+            let due = match self {
+                Self::Real => crossbeam::channel::after(Duration::from_millis(until_ms - now_ms)),
+                Self::Manual(_) => crossbeam::channel::never(),
+            };
+            select! {
+                recv(due) -> _ => {}
+                recv(moved) -> _ => {}
+                recv(orders) -> order => return order.map_or(Woke::Disconnected, Woke::Order),
+                recv(questions) -> question => match question {
+                    Ok(question) => return Woke::Question(question),
+                    // Nobody asks any more; there may still be orders.
+                    Err(_) => return self.wait(until_ms, orders, &crossbeam::channel::never()),
+                },
             }
         }
     }
@@ -114,21 +139,51 @@ impl Clock {
 mod tests {
     use super::*;
 
+    fn nobody() -> Receiver<()> {
+        crossbeam::channel::never()
+    }
+
     #[test]
     fn a_manual_clock_stands_until_it_is_moved() {
         let manual = Manual::new(5_000);
         let clock = Clock::Manual(manual.clone());
-        let (sender, commands) = unbounded();
+        let (sender, orders) = unbounded();
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| clock.wait(15_000, &commands));
+            let waiting = scope.spawn(|| clock.wait(15_000, &orders, &nobody()));
             manual.advance(Duration::from_secs(4));
             manual.advance(Duration::from_secs(6));
             assert_eq!(waiting.join().expect("no panic"), Woke::Time);
         });
         assert_eq!(clock.now_ms(), 15_000);
         sender.send("stop").expect("open");
-        assert_eq!(clock.wait(20_000, &commands), Woke::Command("stop"));
+        assert_eq!(clock.wait(20_000, &orders, &nobody()), Woke::Order("stop"));
         drop(sender);
-        assert_eq!(clock.wait(20_000, &commands), Woke::Disconnected);
+        assert_eq!(clock.wait(20_000, &orders, &nobody()), Woke::Disconnected);
+    }
+
+    #[test]
+    fn time_comes_before_orders_and_orders_before_questions() {
+        let (sender, orders) = unbounded();
+        let (asker, questions) = unbounded();
+        sender.send("order").expect("open");
+        (0..3).for_each(|n| asker.send(n).expect("open"));
+        let manual = Clock::Manual(Manual::new(5_000));
+        for (clock, past) in [(Clock::Real, 0), (manual, 5_000)] {
+            let later = clock.steady_ms() + 3_600_000;
+            assert_eq!(clock.wait(past, &orders, &questions), Woke::Time);
+            assert_eq!(clock.wait(later, &orders, &questions), Woke::Order("order"));
+            assert_eq!(clock.wait(later, &orders, &questions), Woke::Question(0));
+            sender.send("order").expect("open");
+            asker.send(0).expect("open");
+            // The rest of the round goes, so that the next one begins alike.
+            let rest: Vec<_> = questions.try_iter().collect();
+            assert_eq!(rest.len(), 3);
+            (0..3).for_each(|n| asker.send(n).expect("open"));
+        }
+        let soon = Clock::Real.steady_ms() + 1;
+        let _ = orders.try_recv();
+        questions.try_iter().for_each(drop);
+        drop(asker);
+        assert_eq!(Clock::Real.wait(soon, &orders, &questions), Woke::Time);
     }
 }

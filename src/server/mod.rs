@@ -27,7 +27,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A running daemon.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub struct Server {
     workers: Vec<JoinHandle<()>>,
     wakers: Vec<Waker>,
     stop: Stop,
-    commands: Sender<flush::Command>,
+    commands: Sender<flush::Order>,
     flusher: JoinHandle<Tally>,
     backends: Runners,
     alarm: Alarm,
@@ -57,6 +57,9 @@ pub struct Totals {
     /// Flushes a backend could not deliver, had no room to queue, or still held at the stop deadline.
     pub flushes_dropped: u64,
 }
+
+/// How long a reload waits for the flusher: longer than it waits for a worker.
+const IN_FORCE_MAX: Duration = Duration::from_secs(5);
 
 /// Tells of its thread's end when that was a panic.
 #[derive(Debug, Clone)]
@@ -129,11 +132,8 @@ impl Server {
         };
 
         let (commands, orders) = unbounded();
-        let desk = Arc::new(Desk::new(
-            clock.clone(),
-            commands.clone(),
-            config.admin.healthy,
-        ));
+        let (asker, questions) = bounded(flush::QUESTIONS_MAX);
+        let desk = Arc::new(Desk::new(clock.clone(), asker, config.admin.healthy));
         desk.show_backends(backends.statuses());
         desk.show_config(loaded.reply.clone());
         let admin = door.serve(desk.clone())?;
@@ -154,7 +154,7 @@ impl Server {
         let alarm = Alarm { deaths: tell };
         let outboxes = backends.outboxes();
         let flusher = spawn("flush".into(), alarm.clone(), move || {
-            flusher.run(&orders, |snapshot| outboxes.put(&snapshot))
+            flusher.run(&orders, &questions, |snapshot| outboxes.put(&snapshot))
         })?;
         let mut workers = Vec::with_capacity(count);
         for (worker, source) in sources.into_iter().enumerate() {
@@ -227,11 +227,13 @@ impl Server {
         self.desk.show_backends(self.backends.statuses());
         let (done, in_force) = bounded(1);
         let options = Box::new(loaded.config.flush.clone());
-        // When the flusher is gone, its end is being dealt with.
-        let _ = self
-            .commands
-            .send(flush::Command::Reconfigure(options, done));
-        let _ = in_force.recv();
+        // When the flusher is gone, its end is being dealt with. It may be long at a flush, and a wish to
+        // stop must not wait for that.
+        let _ = self.commands.send(flush::Order::Reconfigure(options, done));
+        let late = in_force.recv_timeout(IN_FORCE_MAX);
+        if late.is_err_and(|error| error.is_timeout()) {
+            log::warn!("the flusher is busy: it takes the new configuration over when it is not");
+        }
         self.desk.show_config(loaded.reply.clone());
         self.loaded = loaded;
         exchanged
@@ -261,7 +263,7 @@ impl Server {
         }
         self.admin.stop();
         // It ends on its own when it panicked, and then there is nobody to tell.
-        let _ = self.commands.send(flush::Command::Finish);
+        let _ = self.commands.send(flush::Order::Finish);
         let ingest = self.flusher.join().unwrap_or_else(|_| {
             log::error!("the flusher panicked; the last interval is lost");
             Tally::default()
