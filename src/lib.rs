@@ -54,7 +54,7 @@
 //!    bounded, and what it loses is counted.
 //! 9. **Every loss has a counter** ([`metric::meter::METERS`]): values sent = values taken + values
 //!    refused by reason, plus what was in datagrams cut, or dropped by the kernel, and in lines of streams
-//!    that were too long.
+//!    that were too long or cut by a reset or the stop, and what came over connections refused.
 //! 10. **Stopping is the path, drained in order**: sockets, last harvests, last flush, backends.
 //! 11. **Unsafe code** is in `runtime::sys` and `ingest::scan`, and nowhere else.
 //!

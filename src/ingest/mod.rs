@@ -76,6 +76,8 @@ const TICK_BYTES: u64 = 8 << 20;
 
 /// How long a stopping worker goes on when senders do not: past this, what comes is left unread.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
+/// Rest of a stopping worker before it lets in who still waits.
+const STOP_PAUSE: Duration = Duration::from_millis(1);
 
 /// The lines between a worker and the flusher.
 #[derive(Debug, Clone)]
@@ -159,11 +161,15 @@ pub fn run(worker: usize, mut source: impl Source, mut table: Table, link: &Link
         }
     }
     let until = Instant::now() + DRAIN_MAX;
-    drain(&mut source, &mut batch, &mut table, link, |_| {
-        Instant::now() < until
-    });
-    while finish(&mut source, &mut batch) {
-        take_in(&batch, &mut table, link);
+    loop {
+        drain(&mut source, &mut batch, &mut table, link, |_| {
+            Instant::now() < until
+        });
+        if !source.finish() || Instant::now() >= until {
+            break;
+        }
+        // Other workers may still have the descriptors that are wanted.
+        std::thread::sleep(STOP_PAUSE);
     }
     hand_over(worker, u64::MAX, &mut source, &mut table, link);
 }
@@ -179,12 +185,6 @@ fn drain(
     while go_on(table) && source.drain(batch).is_ok_and(|there_was| there_was) {
         take_in(batch, table, link);
     }
-}
-
-/// Fills the batch with what the source held back to its end, until nothing is left.
-fn finish(source: &mut impl Source, batch: &mut Batch) -> bool {
-    source.finish(batch);
-    batch.received() > 0
 }
 
 /// Copies what was received for who wants it, and records it.
@@ -321,8 +321,8 @@ mod tests {
             Ok(batch.received() > 0)
         }
 
-        fn finish(&mut self, batch: &mut Batch) {
-            batch.refill();
+        fn finish(&mut self) -> bool {
+            false
         }
 
         fn account(&mut self, _tally: &mut Tally) {}

@@ -108,6 +108,8 @@ pub struct StreamTally {
     pub resets: u64,
     /// Lines dropped because they were too long.
     pub long_lines: u64,
+    /// Lines dropped because their connection was reset, or the server stopped, in the middle of them.
+    pub cut_lines: u64,
     /// Failures to accept a connection.
     pub accept_errors: u64,
 }
@@ -119,6 +121,7 @@ impl StreamTally {
         self.refused += other.refused;
         self.resets += other.resets;
         self.long_lines += other.long_lines;
+        self.cut_lines += other.cut_lines;
         self.accept_errors += other.accept_errors;
     }
 }

@@ -160,7 +160,7 @@ pub const METERS: &[Meter] = &[
     meter(
         "streams.resets",
         false,
-        "connections that ended in an error; what was read before counts",
+        "connections that ended in an error; the whole lines read before count",
         |t, _| t.streams.resets,
     ),
     meter(
@@ -168,6 +168,12 @@ pub const METERS: &[Meter] = &[
         true,
         "lines of streams dropped because they are longer than `streamLine`",
         |t, _| t.streams.long_lines,
+    ),
+    meter(
+        "streams.cut_lines",
+        true,
+        "lines of streams dropped because a reset, or the stop of the server, came in the middle of them",
+        |t, _| t.streams.cut_lines,
     ),
     meter(
         "streams.accept_errors",
@@ -283,6 +289,7 @@ mod tests {
             resets: 23,
             long_lines: 24,
             accept_errors: 25,
+            cut_lines: 29,
         };
         tally.copies_dropped = 10;
         let outside = Outside::default();
@@ -301,7 +308,7 @@ mod tests {
             .map(|m| m.value as u64)
             .collect();
         values.sort_unstable();
-        assert_eq!(values, (1..=28).collect::<Vec<_>>());
+        assert_eq!(values, (1..=29).collect::<Vec<_>>());
         assert_eq!(
             totals.since(&totals).iter().map(|m| m.value).sum::<f64>(),
             0.0

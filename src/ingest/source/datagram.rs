@@ -158,9 +158,8 @@ impl Source for Datagrams {
         Ok(batch.received() > 0)
     }
 
-    fn finish(&mut self, batch: &mut Batch) {
-        // A datagram is whole; nothing is held back.
-        batch.refill();
+    fn finish(&mut self) -> bool {
+        false
     }
 
     fn account(&mut self, tally: &mut Tally) {

@@ -131,9 +131,10 @@ pub trait Source {
     /// As [`Source::receive`].
     fn drain(&mut self, batch: &mut Batch) -> io::Result<bool>;
 
-    /// Takes no more and fills the batch with what was held back for want of its end. An empty batch means
-    /// that nothing is left. Only before the source is dropped.
-    fn finish(&mut self, batch: &mut Batch);
+    /// Lets go of every connection; the lines they were in the middle of are dropped and counted. Only at
+    /// the stop, after [`Source::drain`]. Returns whether somebody may wait who could not be let in before,
+    /// for want of descriptors: then drain again.
+    fn finish(&mut self) -> bool;
 
     /// Adds what was counted by the kernel or the source since this was last asked.
     fn account(&mut self, tally: &mut Tally);
@@ -177,10 +178,10 @@ impl Source for AnySource {
         }
     }
 
-    fn finish(&mut self, batch: &mut Batch) {
+    fn finish(&mut self) -> bool {
         match self {
-            Self::Datagrams(source) => source.finish(batch),
-            Self::Streams(source) => source.finish(batch),
+            Self::Datagrams(source) => source.finish(),
+            Self::Streams(source) => source.finish(),
         }
     }
 

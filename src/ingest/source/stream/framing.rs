@@ -86,8 +86,8 @@ impl Framing {
         1
     }
 
-    /// Moves the line without its newline to the begin of `space`, for the end of the stream. Returns how
-    /// long it is.
+    /// Moves the line without its newline to the begin of `space`, when the client ended the stream there.
+    /// Returns how long it is.
     pub(super) fn finish(&mut self, space: &mut [u8]) -> usize {
         let tail = std::mem::take(&mut self.tail);
         space[..tail.len()].copy_from_slice(&tail);

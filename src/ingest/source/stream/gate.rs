@@ -23,6 +23,7 @@ pub(super) struct Gate {
     open: AtomicUsize,
     full: RateLimit,
     long_line: RateLimit,
+    cut_line: RateLimit,
     accept_error: RateLimit,
 }
 
@@ -45,6 +46,7 @@ impl Gate {
             open: AtomicUsize::new(0),
             full: RateLimit::new(),
             long_line: RateLimit::new(),
+            cut_line: RateLimit::new(),
             accept_error: RateLimit::new(),
         }
     }
@@ -80,6 +82,19 @@ impl Gate {
                  a client that does not end its lines with a newline{}",
                 self.place,
                 self.max_line,
+                and_suppressed(suppressed, "dropped")
+            );
+        }
+    }
+
+    /// Says, at most once a minute, that a connection broke in the middle of a line.
+    #[cold]
+    pub(super) fn say_cut_line(&self, error: &io::Error) {
+        if let Some(suppressed) = self.cut_line.pass(monotonic_ms()) {
+            log::warn!(
+                "{}: a connection ended in the middle of a line: {error}; the line was dropped; likely cause: \
+                 a client that was killed, or that closes without reading or with SO_LINGER 0{}",
+                self.place,
                 and_suppressed(suppressed, "dropped")
             );
         }

@@ -226,7 +226,10 @@ impl Streams {
         let held = connection.framing.held();
         let free = &mut space.free()[..held + PIECE];
         match (&connection.socket).read(&mut free[held..]) {
-            Ok(0) => {}
+            Ok(0) => {
+                let length = connection.framing.finish(free);
+                space.fill(0..length);
+            }
             Ok(count) => {
                 self.more |= count == PIECE;
                 let whole = connection.framing.take(&mut free[..held + count]);
@@ -245,19 +248,24 @@ impl Streams {
             {
                 return;
             }
-            // Reset, or no longer answering. What it sent before is ours all the same.
-            Err(_) => self.counts.resets += 1,
+            // Reset, or no longer answering. The lines it sent before are ours all the same.
+            Err(error) => {
+                self.counts.resets += 1;
+                if held > 0 {
+                    self.gate.say_cut_line(&error);
+                }
+            }
         }
-        self.close(token, space);
+        self.close(token);
     }
 
-    /// Closes a connection; the line it was in the middle of is its last.
-    fn close(&mut self, token: usize, space: &mut Space<'_>) {
-        let Some(mut connection) = self.connections[token].take() else {
+    /// Closes a connection. A line it is still in the middle of is dropped: it has a value only at its end,
+    /// and half of `12345|ms|@0.1` is another one.
+    fn close(&mut self, token: usize) {
+        let Some(connection) = self.connections[token].take() else {
             return;
         };
-        let length = connection.framing.finish(space.free());
-        space.fill(0..length);
+        self.counts.cut_lines += u64::from(connection.framing.held() > 0);
         drop(connection);
         self.free.push(token);
         if self.door_rests.is_some() {
@@ -295,17 +303,15 @@ impl Source for Streams {
         self.round(batch, Some(Duration::ZERO))
     }
 
-    fn finish(&mut self, batch: &mut Batch) {
-        let mut space = Space {
-            refill: batch.refill(),
-            at: 0,
-        };
-        while space.refill.filled.len() < space.refill.slots
-            && let Some(token) = self.connections.len().checked_sub(1)
-        {
-            self.close(token, &mut space);
-            self.connections.pop();
+    fn finish(&mut self) -> bool {
+        let somebody_waits = self.door_rests.is_some();
+        for token in 0..self.connections.len() {
+            self.close(token);
         }
+        if self.door_rests.is_some() {
+            self.reopen();
+        }
+        somebody_waits
     }
 
     fn account(&mut self, tally: &mut Tally) {
