@@ -11,6 +11,7 @@ use anyhow::Context;
 use crossbeam::channel::{Sender, select, tick, unbounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -209,9 +210,10 @@ fn status(addresses: &[Address]) -> String {
     format!("listening on {}", listed.join(", "))
 }
 
+/// The account since the start. What only some listeners can lose is told when it was.
 fn summary(totals: &Totals) -> String {
     let tally = &totals.ingest;
-    format!(
+    let mut line = format!(
         "{} datagrams, {} lines, {} values taken, {} refused, {} datagrams cut, {} dropped by the kernel, \
          {} flushes not delivered",
         tally.packets,
@@ -221,5 +223,47 @@ fn summary(totals: &Totals) -> String {
         tally.truncated,
         tally.kernel_drops,
         totals.flushes_dropped
-    )
+    );
+    let streams = &tally.streams;
+    for (count, what) in [
+        (streams.long_lines, "lines too long"),
+        (streams.cut_lines, "lines cut off"),
+        (streams.refused, "connections refused"),
+        (streams.accept_errors, "failures to accept"),
+        (tally.receive_errors, "failures to receive"),
+    ] {
+        if count > 0 {
+            let _ = write!(line, ", {count} {what}");
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metric::harvest::{StreamTally, Tally};
+
+    #[test]
+    fn the_account_names_every_loss_there_was() {
+        let mut totals = Totals {
+            ingest: Tally::default(),
+            flushes_dropped: 1,
+        };
+        let usual = "0 datagrams, 0 lines, 0 values taken, 0 refused, 0 datagrams cut, 0 dropped by the \
+                     kernel, 1 flushes not delivered";
+        assert_eq!(summary(&totals), usual);
+        totals.ingest.receive_errors = 6;
+        totals.ingest.streams = StreamTally {
+            accepted: 7,
+            refused: 4,
+            resets: 8,
+            long_lines: 2,
+            cut_lines: 3,
+            accept_errors: 5,
+        };
+        let more = "2 lines too long, 3 lines cut off, 4 connections refused, 5 failures to accept, \
+                    6 failures to receive";
+        assert_eq!(summary(&totals), format!("{usual}, {more}"));
+    }
 }
