@@ -2,7 +2,9 @@
 
 use crate::config::Config;
 use crate::deliver::Backend;
+use crate::ingest::source::stream::kept_back;
 use crate::ingest::source::{Address, Capacity, Listener};
+use crate::runtime::sys::limit::raise_descriptors;
 use core_affinity::CoreId;
 use std::net::SocketAddr;
 
@@ -66,10 +68,38 @@ pub(super) fn describe(
             }
         }
     }
+    if let Some(line) = too_few_descriptors(config, listeners) {
+        log::warn!("{line}");
+    }
     log::info!("admin interface on tcp {admin}");
     if let Some(first) = listeners.first() {
         log::info!("send a first metric: {}", first_metric(&first.address));
     }
+}
+
+/// What to say when not all connections that are allowed can be open at once.
+fn too_few_descriptors(config: &Config, listeners: &[Listener]) -> Option<String> {
+    let connections = |listener: &Listener| match listener.capacity {
+        Capacity::Streams { connections, .. } => Some(connections as u64),
+        _ => None,
+    };
+    let streams: Vec<_> = listeners.iter().filter_map(connections).collect();
+    // Without streams nobody raised it, and a handful is enough.
+    if streams.is_empty() {
+        return None;
+    }
+    let limit = raise_descriptors().ok()?;
+    let sources: usize = listeners.iter().map(|l| l.sources.len()).sum();
+    let others = kept_back(limit) + config.admin.connections as u64 + 3 * sources as u64;
+    let needed = streams.iter().sum::<u64>() + others;
+    (needed > limit).then(|| {
+        format!(
+            "open descriptors: {limit} at most, {needed} needed when every connection that \
+             `streamConnections` allows is open: about {} fit, others will wait; raise the limit (ulimit -n, \
+             LimitNOFILE= in a unit of systemd) or lower `streamConnections`",
+            limit.saturating_sub(others)
+        )
+    })
 }
 
 /// A command that sends a metric there.

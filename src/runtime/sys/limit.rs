@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Raises this process's limit on open descriptors as far as the system lets it (the hard limit). Returns it.
 ///
@@ -22,6 +23,21 @@ pub fn raise_descriptors() -> io::Result<u64> {
         super::check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;
     }
     Ok(limit.rlim_cur)
+}
+
+/// The number that the next descriptor would get: the kernel gives the lowest that is free, so at least so
+/// many are open. `any` is any that is open.
+///
+/// # Errors
+/// When there is none left.
+pub fn next_descriptor(any: BorrowedFd<'_>) -> io::Result<u64> {
+    let next = any.try_clone_to_owned()?;
+    Ok(next.as_raw_fd().unsigned_abs().into())
+}
+
+/// The error of a process that may open no more descriptors.
+pub fn out_of_descriptors() -> io::Error {
+    io::Error::from_raw_os_error(libc::EMFILE)
 }
 
 #[cfg(test)]

@@ -31,6 +31,29 @@ pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
+/// Whether accept(2) failed for the sake of the one connection it took, which is gone: Linux hands over the
+/// error that was pending on it. The socket that listens is well.
+pub fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNABORTED
+                | libc::EINTR
+                | libc::ENETDOWN
+                | libc::EPROTO
+                | libc::ENOPROTOOPT
+                | libc::EHOSTDOWN
+                | libc::ENONET
+                | libc::EHOSTUNREACH
+                | libc::EOPNOTSUPP
+                | libc::ENETUNREACH
+                | libc::ETIMEDOUT
+                | libc::ECONNRESET
+                | libc::EPERM
+        )
+    )
+}
+
 /// A time limit as poll(2) and epoll_wait(2) take it; `None` is none.
 fn milliseconds(at_most: Option<Duration>) -> libc::c_int {
     // Rounded up: waiting 0 ms over and over for the last fraction would spin.
@@ -46,5 +69,17 @@ fn uninterrupted(mut call: impl FnMut() -> libc::c_int) -> io::Result<libc::c_in
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             result => return result,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_one_connection_are_none_of_the_listener() {
+        let of_one = |code| is_of_one_connection(&io::Error::from_raw_os_error(code));
+        assert!(of_one(libc::ENETDOWN) && of_one(libc::EPROTO) && of_one(libc::ECONNABORTED));
+        assert!(!of_one(libc::EMFILE) && !of_one(libc::ENOBUFS) && !of_one(libc::ENOMEM));
     }
 }

@@ -9,6 +9,7 @@ use crate::runtime::rate_limit::RateLimit;
 use crate::runtime::sys;
 use std::fmt;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -19,12 +20,19 @@ pub(super) struct Gate {
     place: String,
     max_connections: usize,
     max_line: usize,
+    /// Descriptors that connections may have, with whatever else is open.
+    descriptors: u64,
     /// Places taken.
     open: AtomicUsize,
     full: RateLimit,
     long_line: RateLimit,
     cut_line: RateLimit,
     accept_error: RateLimit,
+}
+
+/// How many of `limit` descriptors connections of streams leave to the rest of the process.
+pub fn kept_back(limit: u64) -> u64 {
+    (limit / 4).min(64)
 }
 
 /// The place of one connection, free again when dropped.
@@ -38,8 +46,10 @@ impl Drop for Place {
 }
 
 impl Gate {
-    pub(super) fn new(address: &Address, options: &Options) -> Self {
+    /// For a process that may have `limit` descriptors open.
+    pub(super) fn new(address: &Address, options: &Options, limit: u64) -> Self {
         Self {
+            descriptors: limit - kept_back(limit),
             place: address.to_string(),
             max_connections: options.max_connections,
             max_line: options.max_line,
@@ -48,6 +58,16 @@ impl Gate {
             long_line: RateLimit::new(),
             cut_line: RateLimit::new(),
             accept_error: RateLimit::new(),
+        }
+    }
+
+    /// Fails as out of descriptors when those that are left are for the rest of the process: a flush, a
+    /// reload and the admin interface must find one whatever clients do. `any` is any that is open.
+    pub(super) fn leave_some(&self, any: BorrowedFd<'_>) -> io::Result<()> {
+        if sys::limit::next_descriptor(any)? < self.descriptors {
+            Ok(())
+        } else {
+            Err(sys::limit::out_of_descriptors())
         }
     }
 
@@ -141,7 +161,7 @@ mod tests {
             max_line: 64,
             max_connections: 2,
         };
-        let gate = Arc::new(Gate::new(&Address::Unix(path), &options));
+        let gate = Arc::new(Gate::new(&Address::Unix(path), &options, 1024));
         let (first, second) = (gate.enter(), gate.enter());
         assert!(first.is_some() && second.is_some());
         assert!(gate.enter().is_none());

@@ -6,6 +6,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
+pub use gate::kept_back;
 pub use streams::Streams;
 
 use super::bind::{self, BindError};
@@ -90,8 +91,8 @@ pub(super) fn bind(options: &Options, workers: usize) -> Result<Listener, BindEr
     };
     // The usual limit of 1024 is below what the connections allowed need. Where it cannot be raised,
     // accepting tells of it when it comes to that.
-    let _ = sys::limit::raise_descriptors();
-    let gate = Arc::new(Gate::new(&address, options));
+    let limit = sys::limit::raise_descriptors().unwrap_or(u64::MAX);
+    let gate = Arc::new(Gate::new(&address, options, limit));
     let sources = doors.into_iter().map(|door: Door| {
         let source = Streams::new(door, options.max_line, gate.clone())?;
         Ok(AnySource::Streams(source))

@@ -11,6 +11,7 @@ use super::gate::{Gate, Place};
 use crate::ingest::packet::{Batch, Filled, Refill};
 use crate::ingest::source::Source;
 use crate::metric::harvest::{StreamTally, Tally};
+use crate::runtime::sys;
 use crate::runtime::sys::poll::{Events, Poll};
 use crate::runtime::sys::socket;
 use crate::runtime::sys::wake::Waker;
@@ -156,7 +157,16 @@ impl Streams {
     }
 
     fn accept(&mut self) {
-        for _ in 0..ACCEPTED {
+        for turn in 0..ACCEPTED {
+            if let Err(error) = self.gate.leave_some(self.waker.as_fd()) {
+                // The first time somebody waits, else perhaps not: the next round knows.
+                if turn == 0 {
+                    self.rest(&error);
+                } else {
+                    self.more = true;
+                }
+                return;
+            }
             let taken = self
                 .door
                 .socket
@@ -166,17 +176,8 @@ impl Streams {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // Of one connection, which is gone; there may be others.
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
-                    ) => {}
-                Err(error) => {
-                    self.counts.accept_errors += 1;
-                    self.gate.say_accept_error(&error);
-                    self.shut();
-                    return;
-                }
+                Err(error) if sys::is_of_one_connection(&error) => {}
+                Err(error) => return self.rest(&error),
             }
         }
         self.more = true;
@@ -206,7 +207,9 @@ impl Streams {
     }
 
     /// Leaves the listening socket alone for a while: it stays readable, and waiting for it would not wait.
-    fn shut(&mut self) {
+    fn rest(&mut self, error: &io::Error) {
+        self.counts.accept_errors += 1;
+        self.gate.say_accept_error(error);
         if self.poll.remove(self.door.socket.as_fd()).is_ok() {
             self.door_rests = Some(Instant::now() + ACCEPT_PAUSE);
         }
