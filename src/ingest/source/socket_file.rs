@@ -2,11 +2,21 @@
 
 use super::bind::BindError;
 use socket2::{Domain, SockAddr, Socket, Type};
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Connections that wait to be accepted, for a socket of streams. The kernel cuts it at
+/// `net.core.somaxconn`.
+pub(super) const BACKLOG: i32 = 1024;
+
+/// How long a start waits for others to have made their sockets; it takes them less than a millisecond.
+const TURN_MAX: Duration = Duration::from_secs(1);
+/// Time between two attempts.
+const TURN_PAUSE: Duration = Duration::from_millis(1);
 
 /// The file of a bound socket, removed when dropped.
 #[derive(Debug)]
@@ -17,14 +27,17 @@ pub(super) struct SocketFile {
 }
 
 impl SocketFile {
-    /// Binds a socket of type `kind` to `path`. A socket file that nobody listens to any more is replaced.
-    /// With a mode the file never has a wider one, not even for a moment.
+    /// Binds a socket of type `kind` to `path`, and listens when it is one of streams. A socket file that
+    /// nobody listens to any more is replaced. With a mode the file never has a wider one, not even for a
+    /// moment.
     pub(super) fn bind(
         socket: Socket,
         kind: Type,
         path: &Path,
         mode: Option<u32>,
     ) -> Result<(Socket, Self), BindError> {
+        // Who starts at the same time must not take a file that is not listened to yet for a stale one.
+        let _turn = turn(path);
         let name = if kind == Type::DGRAM {
             "unixgram"
         } else {
@@ -67,7 +80,32 @@ fn bind(
     {
         fs::set_permissions(path, Permissions::from_mode(mode))?;
     }
+    if kind == Type::STREAM {
+        // Nobody could connect before this.
+        socket.listen(BACKLOG)?;
+    }
     Ok((socket, file))
+}
+
+/// Waits for the others that make a socket in the same directory: a lock on the directory itself, which leaves
+/// no file behind and ends with its descriptor. Where it cannot be had, or somebody holds it for long, the
+/// start goes on without.
+fn turn(path: &Path) -> Option<File> {
+    let directory = match path.parent()? {
+        here if here.as_os_str().is_empty() => Path::new("."),
+        directory => directory,
+    };
+    let directory = File::open(directory).ok()?;
+    let until = Instant::now() + TURN_MAX;
+    loop {
+        match directory.try_lock() {
+            Ok(()) => return Some(directory),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                std::thread::sleep(TURN_PAUSE)
+            }
+            Err(_) => return None,
+        }
+    }
 }
 
 /// Removes a socket file that nobody listens to.
@@ -98,6 +136,32 @@ impl Drop for SocketFile {
             .is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
         if is_ours && let Err(error) = fs::remove_file(&self.path) {
             log::warn!("cannot remove {}: {error}", self.path.display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_those_that_start_at_once_one_has_the_path() {
+        let path = std::env::temp_dir().join(format!("statsd-fast-turn-{}", std::process::id()));
+        for _ in 0..50 {
+            drop(std::os::unix::net::UnixListener::bind(&path).expect("bind"));
+            let start = || {
+                let socket = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+                SocketFile::bind(socket, Type::STREAM, &path, None).ok()
+            };
+            let up = std::thread::scope(|scope| {
+                let starts: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
+                let ended = starts.into_iter().map(|start| start.join());
+                ended
+                    .filter_map(|up| up.expect("no panic"))
+                    .collect::<Vec<_>>()
+            });
+            assert_eq!(up.len(), 1);
+            assert!(path.exists());
         }
     }
 }

@@ -10,7 +10,7 @@ pub use gate::kept_back;
 pub use streams::Streams;
 
 use super::bind::{self, BindError};
-use super::socket_file::SocketFile;
+use super::socket_file::{BACKLOG, SocketFile};
 use super::{Address, AnySource, Capacity, Listener};
 use crate::runtime::sys;
 use gate::Gate;
@@ -50,10 +50,6 @@ pub enum At {
         mode: Option<u32>,
     },
 }
-
-/// Connections that wait to be accepted, for each socket that listens. The kernel cuts it at
-/// `net.core.somaxconn`.
-const BACKLOG: i32 = 1024;
 
 /// Silence after which the kernel asks a peer of TCP whether it is still there.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(120);
@@ -169,8 +165,6 @@ fn unix(path: &Path, mode: Option<u32>, workers: usize) -> Result<Vec<Door>, Bin
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(fail)?;
     let (socket, file) = SocketFile::bind(socket, Type::STREAM, path, mode)?;
     socket.set_nonblocking(true).map_err(fail)?;
-    // Nobody could connect before this.
-    socket.listen(BACKLOG).map_err(fail)?;
     let file = Arc::new(file);
     let door = |_| {
         Ok(Door {
