@@ -45,13 +45,20 @@ pub(super) fn bind(options: &Options, workers: usize) -> Result<Listener, BindEr
     let address = resolve(options).map_err(fail)?;
     // SO_REUSEPORT lets any process of this user join silently and take a share of the datagrams,
     // so a second daemon would go unnoticed. A socket without it finds whoever is there.
-    let address = open(address, false)
-        .and_then(|probe| bind::local(&probe))
-        .map_err(fail)?;
+    // It keeps the port ours until the workers' sockets have it: bound alone, and only then with
+    // SO_REUSEADDR, it lets in those that have that too, and who comes to look as we did is refused.
+    let probe = open(address, false).map_err(fail)?;
+    let address = bind::local(&probe).map_err(fail)?;
+    probe.set_reuse_address(true).map_err(fail)?;
     let sockets: Vec<Socket> = (0..workers)
         .map(|_| open(address, true))
         .collect::<Result<_, _>>()
         .map_err(fail)?;
+    // Left on, it would let any process in.
+    for socket in &sockets {
+        socket.set_reuse_address(false).map_err(fail)?;
+    }
+    drop(probe);
     let asked = options.receive_buffer;
     let mut granted = asked;
     let mut sources = Vec::with_capacity(workers);
@@ -96,6 +103,7 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     }
     if shared {
         socket.set_reuse_port(true)?;
+        socket.set_reuse_address(true)?;
     }
     socket.bind(&address.into())?;
     Ok(socket)
@@ -144,6 +152,23 @@ mod tests {
             "{error}"
         );
         assert!(error.contains("another process listens there"), "{error}");
+        let stranger = Socket::new(Domain::IPV4, Type::DGRAM, None).expect("a socket");
+        stranger.set_reuse_address(true).expect("SO_REUSEADDR");
+        let refused = stranger.bind(&address.into()).expect_err("taken");
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn of_two_that_start_at_once_one_has_the_port() {
+        for _ in 0..50 {
+            let port = port_of(&bind(&loopback(0), 1).expect("bind")).port();
+            let start = || bind(&loopback(port), 4).ok();
+            let (first, second) = std::thread::scope(|scope| {
+                let other = scope.spawn(start);
+                (start(), other.join().expect("no panic"))
+            });
+            assert!(first.is_none() || second.is_none(), "two listen on {port}");
+        }
     }
 
     #[test]
