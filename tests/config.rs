@@ -291,6 +291,12 @@ fn several_listeners_replace_the_one() {
          write server: \"./servers/tcp\" or \"./servers/unixgram\")"
         ]
     );
+    let empty = parse("{server: './servers/tcp', socket: '', backends: []}");
+    let about: Vec<_> = warnings(&empty)
+        .into_iter()
+        .filter(|warning| warning.contains("socket: is empty"))
+        .collect();
+    assert_eq!(about.len(), 1, "{:?}", warnings(&empty));
     let top_level_is_ignored = parse("{port: 1, servers: [{}], backends: []}");
     assert_eq!(udp_of(&top_level_is_ignored), udp::Options::default());
     let per_server_sizes = parse("{maxDatagram: 1500, servers: [{port: '0'}], backends: []}");

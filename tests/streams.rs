@@ -465,6 +465,12 @@ fn a_file_that_is_no_socket_ends_the_start_and_stays() {
         assert!(line.contains("no socket is in the way"), "{line}");
     }
     assert_eq!(fs::read(&path).expect("it is there"), b"precious");
+    fs::remove_file(&path).expect("it is there");
+    std::os::unix::fs::symlink("/nowhere", &path).expect("symlink");
+    for options in both_kinds(&path) {
+        let line = failed_start(options, &path);
+        assert!(line.contains("or a symbolic link"), "{line}");
+    }
 
     let nowhere = directory.path().join("missing/s");
     for options in both_kinds(&nowhere) {

@@ -170,6 +170,17 @@ impl Checker<'_> {
                 "remove it",
             ),
         }
+        // A port open to all, where somebody meant a file.
+        if setting.name == "socket"
+            && matches!(&entry.node.value, Value::String(text) if text.is_empty())
+        {
+            self.warn(
+                entry.place,
+                path,
+                "is empty and counts as not written: ./servers/tcp listens on a port",
+                "write the path of a socket, or remove the key",
+            );
+        }
         if let Some(typed) = self.value(path, setting, &entry.node) {
             values.insert(setting.name, (typed, entry.node.place));
         }

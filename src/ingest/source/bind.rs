@@ -4,6 +4,7 @@ use crate::runtime::sys;
 use socket2::Socket;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Why a listener could not be bound: likely cause and way out in one line.
@@ -34,11 +35,16 @@ impl BindError {
                 "another process listens there (see: ss -lxp); stop it or choose another `socket`"
             }
             io::ErrorKind::AlreadyExists => {
-                "a file that is no socket is in the way; remove it or choose another `socket`"
+                "a file that is no socket is in the way, or a symbolic link; remove it or choose another \
+                 `socket`"
             }
             io::ErrorKind::NotFound => "its directory is not there; create it, or check `socket`",
             io::ErrorKind::PermissionDenied => {
                 "this user may not create that file, or not use the one that is there; grant it, or check \
+                 `socket`"
+            }
+            io::ErrorKind::InvalidInput if path.as_os_str().as_bytes().contains(&0) => {
+                "a path holds no zero byte, and sockets without a file are not for it; write a path into \
                  `socket`"
             }
             io::ErrorKind::InvalidInput => {
