@@ -9,11 +9,11 @@
 mod daemon;
 
 use daemon::{DEADLINE, FakeCarbon, Flush, client_of, deaf_socket, pickle};
-use socket2::SockRef;
+use socket2::{SockRef, Socket};
 use statsd_fast::config;
 use statsd_fast::deliver::graphite::{Options, Protocol};
 use statsd_fast::deliver::outbox::Limits;
-use statsd_fast::deliver::{Backend, Outboxes, Runners};
+use statsd_fast::deliver::{Backend, Outboxes, Runners, repeater};
 use statsd_fast::metric::meter::{Count, Outside};
 use statsd_fast::metric::snapshot::{Counter, Gauge, Snapshot};
 use statsd_fast::runtime::clock::{Clock, Manual};
@@ -414,6 +414,58 @@ fn the_last_flush_survives_a_carbon_that_dies_with_us() {
     assert_eq!(second.stamp(), 2);
     second.expect_end();
     assert_eq!(finish.join().expect("no panic"), [2, 0]);
+}
+
+/// A repeater with so much to send to somebody who never reads that it is stuck.
+fn stuck_repeater() -> (Socket, Backend, Vec<u8>) {
+    let (socket, address) = deaf_socket();
+    socket.listen(16).expect("the socket can listen");
+    let target = repeater::Target {
+        host: address.ip().to_string(),
+        port: address.port(),
+    };
+    let options = repeater::Options {
+        targets: vec![target],
+        protocol: repeater::Protocol::Tcp,
+    };
+    (socket, Backend::Repeater(options), vec![b'x'; 60_000])
+}
+
+#[test]
+fn a_stop_has_time_for_carbon_whatever_the_repeater_does() {
+    let (away, away_at) = deaf_socket();
+    let (listener, port) = listening();
+    let (_stuck, repeater, datagram) = stuck_repeater();
+    let outside = Arc::new(Outside::default());
+    let clock = Clock::Manual(Manual::new(NOW * 1000));
+    let backends = [
+        Backend::Graphite(options(away_at.port())),
+        Backend::Graphite(persistent(port)),
+        repeater,
+    ];
+    let mut runners = Runners::start(&backends, Limits::default(), &clock, &outside)
+        .expect("a thread for each backend");
+    runners.outboxes().put(&Arc::new(flush(1)));
+    let mut kept = Connection::accept(&listener);
+    assert_eq!(kept.stamp(), 1);
+    let feed = runners.copies().expect("a repeater");
+    for _ in 0..200 {
+        assert_eq!(feed.offer([&datagram[..]].into_iter()), 0);
+    }
+    drop(feed);
+    // The pause that follows is longer than the stop may take.
+    wait_for(&outside.deliveries_failed, 6);
+    away.listen(16).expect("the socket can listen");
+    let back = FakeCarbon::accept_on(TcpListener::from(away));
+    kept.reset();
+    let finish = thread::spawn(move || runners.finish(Instant::now() + Duration::from_secs(3)));
+    let mut again = Connection::accept(&listener);
+    assert_eq!(again.stamp(), 1);
+    again.expect_end();
+    assert_eq!(stamp(&back.next()), 1);
+    assert_eq!(finish.join().expect("no panic"), 0);
+    assert_eq!(outside.flushes_delivered.total(), 2);
+    assert!(outside.copies_dropped.total() > 0, "it was stuck");
 }
 
 /// The payload of one connection.

@@ -239,11 +239,11 @@ impl Runners {
     /// then is counted as dropped; returns how many flushes were dropped since the start, for whatever
     /// reason.
     pub fn finish(self, deadline: Instant) -> u64 {
+        // Closed first: they deliver what waits, and end, while a target of the repeater may hang.
+        self.outboxes.boxes().clear();
         if let Some(repeater) = self.repeater {
             repeater.finish(deadline, &self.outside);
         }
-        // Closed: they end when they have delivered what waits.
-        self.outboxes.boxes().clear();
         for runner in self.retired.into_iter().chain(self.running) {
             if runner
                 .done
