@@ -87,9 +87,9 @@ fn bind(
     Ok((socket, file))
 }
 
-/// Waits for the others that make a socket in the same directory: a lock on the directory itself, which leaves
-/// no file behind and ends with its descriptor. Where it cannot be had, or somebody holds it for long, the
-/// start goes on without.
+/// Waits for the others that make a socket in the same directory: a lock on the directory itself, which
+/// leaves no file behind and ends with its descriptor. Where it cannot be had, or somebody holds it for
+/// long, the start goes on without.
 fn turn(path: &Path) -> Option<File> {
     let directory = match path.parent()? {
         here if here.as_os_str().is_empty() => Path::new("."),

@@ -112,8 +112,8 @@ impl Gate {
     pub(super) fn say_cut_line(&self, error: &io::Error) {
         if let Some(suppressed) = self.cut_line.pass(monotonic_ms()) {
             log::warn!(
-                "{}: a connection ended in the middle of a line: {error}; the line was dropped; likely cause: \
-                 a client that was killed, or that closes without reading or with SO_LINGER 0{}",
+                "{}: a connection ended in the middle of a line: {error}; the line was dropped; likely \
+                 cause: a client that was killed, or that closes without reading or with SO_LINGER 0{}",
                 self.place,
                 and_suppressed(suppressed, "dropped")
             );
