@@ -344,6 +344,47 @@ fn a_flush_cut_by_a_reset_is_sent_again_whole() {
 }
 
 #[test]
+fn what_a_peer_resets_or_leaves_unread_is_sent_again() {
+    let (listener, port) = listening();
+    let delivery = Delivery::start(options(port), Limits::default());
+    (1..=3).for_each(|timestamp| delivery.put(flush(timestamp)));
+    // At once, whether anything has come yet or not; in the end it was carbon after all.
+    for reset in [true, false, true, false] {
+        let connection = Connection::accept(&listener);
+        if reset {
+            connection.reset();
+        }
+    }
+    let carbon = FakeCarbon::accept_on(listener);
+    let arrived: Vec<_> = (0..3).map(|_| stamp(&carbon.next())).collect();
+    assert_eq!(arrived, [1, 2, 3]);
+    wait_for(&delivery.outside.flushes_delivered, 3);
+    assert_eq!(delivery.outside.deliveries_failed.total(), 4);
+    assert_eq!(delivery.finish(), [3, 0]);
+}
+
+#[test]
+fn a_peer_that_does_not_close_gets_each_flush_once() {
+    // Having read it, or never having accepted the connection: its kernel has it.
+    for accepts in [true, false] {
+        let (listener, port) = listening();
+        let delivery = Delivery::start(options(port), Limits::default());
+        (1..=2).for_each(|timestamp| delivery.put(flush(timestamp)));
+        let mut open = Vec::new();
+        for timestamp in (1..=2).filter(|_| accepts) {
+            let mut connection = Connection::accept(&listener);
+            assert_eq!(connection.stamp(), timestamp);
+            open.push(connection);
+        }
+        wait_for(&delivery.outside.flushes_delivered, 2);
+        assert_eq!(delivery.outside.deliveries_failed.total(), 0);
+        assert_eq!(delivery.finish(), [2, 0]);
+        // Our end of each is gone.
+        open.into_iter().for_each(Connection::expect_end);
+    }
+}
+
+#[test]
 fn a_connection_is_kept_from_flush_to_flush() {
     let (listener, port) = listening();
     let delivery = Delivery::start(persistent(port), Limits::default());

@@ -32,13 +32,60 @@ pub fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
     Err(last)
 }
 
-/// Writes everything and closes our half, as the reference does after each flush.
+/// Closes our half and waits a second at most for the peer to close its own: then it has everything, if
+/// it did not reset. One that says nothing has what its kernel acknowledges; whether it will ever read
+/// it, nobody can tell.
 ///
 /// # Errors
-/// When the peer resets, or takes nothing for ten seconds.
-pub fn send_and_close(mut stream: TcpStream, payload: &[u8]) -> io::Result<()> {
-    stream.write_all(payload)?;
-    stream.shutdown(Shutdown::Write)
+/// When the peer resets, or its kernel takes nothing for ten seconds: what was sent last may be lost.
+pub fn close(mut stream: TcpStream) -> io::Result<()> {
+    stream.shutdown(Shutdown::Write)?;
+    let until = Instant::now() + CLOSE_MAX;
+    let mut waste = [0; 4096];
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut waste) {
+            Ok(0) => break,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+    }
+    // A reset that comes after the peer's end is told to nobody who reads.
+    acknowledged(&mut stream, |stream| {
+        stream.take_error()?.map_or(Ok(()), Err)
+    })
+}
+
+/// Waits until the peer's kernel has everything sent so far, as long as it goes on taking; asks again and
+/// again whether the connection is `intact`.
+fn acknowledged(
+    stream: &mut TcpStream,
+    mut intact: impl FnMut(&mut TcpStream) -> io::Result<()>,
+) -> io::Result<()> {
+    const NAP_MAX: Duration = Duration::from_millis(20);
+    let mut nap = Duration::from_micros(50);
+    let mut fewest = usize::MAX;
+    let mut progress = Instant::now();
+    loop {
+        intact(stream)?;
+        let left = unacknowledged(stream.as_fd())?;
+        if left == 0 {
+            return Ok(());
+        }
+        if left < fewest {
+            (fewest, progress) = (left, Instant::now());
+        } else if progress.elapsed() > WRITE_MAX {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        // No event tells of an acknowledgement.
+        std::thread::sleep(nap);
+        nap = (nap * 2).min(NAP_MAX);
+    }
 }
 
 /// A connection that stays open from one payload to the next.
@@ -76,40 +123,7 @@ impl Kept {
     /// When the peer closed or reset the connection, or took nothing for ten seconds. What was sent
     /// last may be lost then.
     pub fn settle(&mut self) -> io::Result<()> {
-        const NAP_MAX: Duration = Duration::from_millis(20);
-        let mut nap = Duration::from_micros(50);
-        let mut fewest = usize::MAX;
-        let mut progress = Instant::now();
-        loop {
-            self.still_open()?;
-            let left = unacknowledged(self.stream.as_fd())?;
-            if left == 0 {
-                return Ok(());
-            }
-            if left < fewest {
-                (fewest, progress) = (left, Instant::now());
-            } else if progress.elapsed() > WRITE_MAX {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            // No event tells of an acknowledgement.
-            std::thread::sleep(nap);
-            nap = (nap * 2).min(NAP_MAX);
-        }
-    }
-
-    /// Looks for the peer's end, which stands behind whatever it may have sent.
-    fn still_open(&mut self) -> io::Result<()> {
-        self.stream.set_nonblocking(true)?;
-        let end = read_to_end(&mut self.stream);
-        self.stream.set_nonblocking(false)?;
-        match end {
-            Ok(()) => Err(io::Error::new(
-                io::ErrorKind::ConnectionReset,
-                "the peer closed the connection",
-            )),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(error),
-        }
+        acknowledged(&mut self.stream, still_open)
     }
 
     /// Writes everything.
@@ -120,18 +134,27 @@ impl Kept {
         self.stream.write_all(payload)
     }
 
-    /// Closes our half and waits a second at most for the peer to close its own: then it has everything.
+    /// Closes it as [`close`] does.
     ///
     /// # Errors
-    /// When the peer resets: what was sent last may be lost.
-    pub fn close(mut self) -> io::Result<()> {
-        self.stream.shutdown(Shutdown::Write)?;
-        self.stream.set_read_timeout(Some(CLOSE_MAX))?;
-        match read_to_end(&mut self.stream) {
-            // A peer that takes its time has the bytes in its kernel, or will.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            closed => closed,
-        }
+    /// The same.
+    pub fn close(self) -> io::Result<()> {
+        close(self.stream)
+    }
+}
+
+/// Looks for the peer's end, which stands behind whatever it may have sent.
+fn still_open(stream: &mut TcpStream) -> io::Result<()> {
+    stream.set_nonblocking(true)?;
+    let end = read_to_end(stream);
+    stream.set_nonblocking(false)?;
+    match end {
+        Ok(()) => Err(io::Error::new(
+            io::ErrorKind::ConnectionReset,
+            "the peer closed the connection",
+        )),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -160,7 +183,9 @@ pub fn hint(error: &io::Error, setting: &str) -> String {
                 "likely cause: a firewall between, or a peer that hangs; look there, or correct {setting}"
             )
         }
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::NotConnected => {
             format!(
                 "likely cause: the peer closed the connection; see its log, or correct {setting}"
             )

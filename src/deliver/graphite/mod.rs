@@ -9,7 +9,7 @@ pub use encode::Encoder;
 use super::sink::{self, Kept};
 use crate::metric::snapshot::Snapshot;
 use crate::runtime::clock::{Clock, rounded_seconds};
-use std::io;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -180,26 +180,32 @@ impl Graphite {
     /// Sends one flush, whole. Without a host there is nothing to do.
     ///
     /// # Errors
-    /// When the name does not resolve, nobody answers, or the peer stops taking. It may be tried again:
-    /// to carbon a value that comes twice is one value.
+    /// When the name does not resolve, nobody answers, or the peer resets or stops taking. It may be tried
+    /// again: to carbon a value that comes twice is one value.
     pub fn deliver(&mut self, snapshot: &Arc<Snapshot>) -> io::Result<()> {
         let Some(host) = self.host.clone() else {
             return Ok(());
         };
+        let before = self.status;
         let sent = if self.persistent {
             self.over_the_kept(&host, snapshot)
         } else {
             self.over_a_fresh(&host, snapshot)
         };
         if sent.is_err() {
-            self.status.last_exception = rounded_seconds(self.clock.now_ms());
+            // It may have failed after everything was written.
+            self.status = Status {
+                last_exception: rounded_seconds(self.clock.now_ms()),
+                ..before
+            };
         }
         sent
     }
 
     fn over_a_fresh(&mut self, host: &str, snapshot: &Snapshot) -> io::Result<()> {
-        let stream = sink::connect(host, self.port)?;
-        self.send(snapshot, |payload| sink::send_and_close(stream, payload))
+        let mut stream = sink::connect(host, self.port)?;
+        self.send(snapshot, |payload| stream.write_all(payload))?;
+        sink::close(stream)
     }
 
     fn over_the_kept(&mut self, host: &str, snapshot: &Arc<Snapshot>) -> io::Result<()> {
