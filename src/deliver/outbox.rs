@@ -61,7 +61,8 @@ struct State {
     closed: bool,
     /// Nobody will take one out any more.
     abandoned: bool,
-    /// The outbox that has taken this one's place.
+    /// The outbox that has taken this one's place; also of use when this one is abandoned, to one whose
+    /// heir this is.
     heir: Option<Arc<Shared>>,
 }
 
@@ -100,7 +101,12 @@ impl Shared {
     fn prepend(&self, flushes: VecDeque<(Arc<Snapshot>, usize)>) {
         let mut state = self.state();
         if state.abandoned {
-            self.outside.flushes_dropped.add(flushes.len() as u64);
+            let heir = state.heir.clone();
+            drop(state);
+            match heir {
+                Some(heir) => heir.prepend(flushes),
+                None => self.lost(flushes.len() as u64),
+            }
             return;
         }
         let first = usize::from(state.in_hand);
@@ -110,6 +116,18 @@ impl Shared {
         }
         self.trimmed(state);
         self.changed.notify_all();
+    }
+
+    /// Counts flushes that came from an earlier backend, when this one had ended already.
+    fn lost(&self, flushes: u64) {
+        if flushes > 0 {
+            self.outside.flushes_dropped.add(flushes);
+            log::error!(
+                "{}: flushes that waited for a backend of an earlier configuration are lost: {flushes}; \
+                 the one that took its place had ended before",
+                self.backend
+            );
+        }
     }
 
     fn trimmed(&self, mut state: MutexGuard<'_, State>) {
@@ -256,7 +274,7 @@ impl Queue {
         state.in_hand = false;
         state.closed = true;
         state.abandoned = true;
-        let heir = state.heir.take();
+        let heir = state.heir.clone();
         drop(state);
         self.shared.changed.notify_all();
         if let Some(heir) = heir {
@@ -365,6 +383,23 @@ mod tests {
         assert!(old_queue.next().is_none());
         queue.put_back();
         assert_eq!(left(new, &queue), [1, 0, 2, 3, 4], "each has its own time");
+        assert_eq!(outside.flushes_dropped.total(), 0);
+    }
+
+    #[test]
+    fn an_heir_that_has_ended_passes_on_what_it_inherits() {
+        let outside = Arc::new(Outside::default());
+        let new = || Outbox::new("test", Limits::default(), outside.clone());
+        let ((first, first_queue), (second, second_queue), (third, queue)) = (new(), new(), new());
+        (0..2).for_each(|timestamp| first.put(&flush(timestamp, 0)));
+        first_queue.next().expect("a flush");
+        second.take_over(first);
+        third.take_over(second);
+        // The second has nothing to do and ends, while the first is still at its delivery.
+        assert!(second_queue.next().is_none());
+        assert_eq!(second_queue.abandon(), 0);
+        assert_eq!(first_queue.abandon(), 0);
+        assert_eq!(left(third, &queue), [0, 1]);
         assert_eq!(outside.flushes_dropped.total(), 0);
     }
 
