@@ -155,6 +155,12 @@ impl Connection {
         stamp(&self.next())
     }
 
+    /// Waits until more has come, and leaves it unread.
+    fn wait_for_more(&self) {
+        assert_eq!(self.0.buffer(), b"");
+        assert_eq!(self.0.get_ref().peek(&mut [0]).expect("a byte"), 1);
+    }
+
     /// Reads to the end of the connection, where nothing must be left.
     fn expect_end(mut self) {
         let mut rest = Vec::new();
@@ -420,7 +426,7 @@ fn a_flush_that_may_have_been_lost_with_its_connection_is_sent_again() {
         let mut first = Connection::accept(&listener);
         assert_eq!(first.stamp(), 1);
         delivery.put(flush(2));
-        wait_for(&delivery.outside.flushes_delivered, 2);
+        first.wait_for_more();
         if read {
             assert_eq!(first.stamp(), 2);
         }
@@ -447,7 +453,7 @@ fn the_last_flush_survives_a_carbon_that_dies_with_us() {
     let mut first = Connection::accept(&listener);
     assert_eq!(first.stamp(), 1);
     delivery.put(flush(2));
-    wait_for(&delivery.outside.flushes_delivered, 2);
+    first.wait_for_more();
     // Nobody reads it.
     first.reset();
     let finish = thread::spawn(|| delivery.finish());
@@ -455,6 +461,37 @@ fn the_last_flush_survives_a_carbon_that_dies_with_us() {
     assert_eq!(second.stamp(), 2);
     second.expect_end();
     assert_eq!(finish.join().expect("no panic"), [2, 0]);
+}
+
+#[test]
+fn a_flush_that_was_on_its_way_at_the_end_counts_once() {
+    let (listener, port) = listening();
+    let delivery = Delivery::start(persistent(port), Limits::default());
+    (1..=2).for_each(|timestamp| delivery.put(flush(timestamp)));
+    let mut connection = Connection::accept(&listener);
+    assert_eq!([connection.stamp(), connection.stamp()], [1, 2]);
+    delivery.put(flush(3));
+    connection.wait_for_more();
+    drop(listener);
+    connection.reset();
+    assert_eq!(delivery.finish(), [2, 1], "nobody knows of the last one");
+}
+
+#[test]
+fn a_flush_that_was_on_its_way_at_a_reload_goes_to_the_next_carbon() {
+    let (listener, port) = listening();
+    let mut delivery = Delivery::start(persistent(port), Limits::default());
+    delivery.put(flush(1));
+    let connection = Connection::accept(&listener);
+    connection.wait_for_more();
+    drop(listener);
+    connection.reset();
+    let carbon = FakeCarbon::start();
+    let next = [Backend::Graphite(options(carbon.port()))];
+    let exchanged = delivery.runners.exchange(&next, Limits::default());
+    exchanged.expect("a thread for the next backend");
+    assert_eq!(stamp(&carbon.next()), 1);
+    assert_eq!(delivery.finish(), [1, 0]);
 }
 
 /// A repeater with so much to send to somebody who never reads that it is stuck.

@@ -22,7 +22,7 @@ use crossbeam::channel::{Receiver, bounded};
 use graphite::Graphite;
 use outbox::{Limits, Outbox, Queue};
 use repeater::Repeater;
-use runner::{run_each, run_until_delivered};
+use runner::{confirm, run_each, run_until_delivered};
 use status::Status;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -315,13 +315,9 @@ fn run(backend: &Backend, clock: &Clock, outside: &Outside, snapshots: &Queue, s
                 graphite.tell(status);
                 delivered
             });
-            if let Err(error) = graphite.finish() {
-                outside.flushes_dropped.add(1);
-                log::error!(
-                    "{destination}: the last flush may be lost: {error}; {}",
-                    sink::hint(&error, setting)
-                );
-            }
+            confirm(outside, snapshots, &destination, setting, || {
+                graphite.finish()
+            });
         }
     }
 }

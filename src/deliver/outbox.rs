@@ -57,6 +57,8 @@ struct State {
     bytes: usize,
     /// The first is being delivered right now: it is not dropped, and counts for no limit.
     in_hand: bool,
+    /// The last one sent, before all that wait, while nobody knows whether it arrived. Counts for no limit.
+    sent: Option<(Arc<Snapshot>, usize)>,
     /// No flush will come any more from the flusher.
     closed: bool,
     /// Nobody will take one out any more.
@@ -67,11 +69,11 @@ struct State {
 }
 
 impl State {
-    fn pop(&mut self) {
-        if let Some((_, bytes)) = self.flushes.pop_front() {
-            self.bytes -= bytes;
-        }
+    fn pop(&mut self) -> Option<(Arc<Snapshot>, usize)> {
+        let first = self.flushes.pop_front();
+        self.bytes -= first.as_ref().map_or(0, |(_, bytes)| *bytes);
         self.in_hand = false;
+        first
     }
 
     /// Drops the oldest until the rest is within the limits; the newest is never dropped, so one
@@ -235,6 +237,27 @@ impl Queue {
         there
     }
 
+    /// Takes the flush in hand out as sent, and keeps it until [`Queue::confirm`]. Whether one sent before
+    /// is confirmed by that.
+    pub fn sent(&self) -> bool {
+        let mut state = self.shared.state();
+        if !state.in_hand {
+            return false;
+        }
+        let sent = state.pop();
+        std::mem::replace(&mut state.sent, sent).is_some()
+    }
+
+    /// Whether one was sent of which it is not known whether it arrived.
+    pub fn is_unconfirmed(&self) -> bool {
+        self.shared.state().sent.is_some()
+    }
+
+    /// Lets go of the flush that was [`Queue::sent`]: it has arrived. Whether there was one.
+    pub fn confirm(&self) -> bool {
+        self.shared.state().sent.take().is_some()
+    }
+
     /// Lays the flush in hand back, to be tried again.
     pub fn put_back(&self) {
         let mut state = self.shared.state();
@@ -265,11 +288,14 @@ impl Queue {
         self.len() == 0
     }
 
-    /// Ends the outbox: what is in it, the one in hand included, goes to the outbox that took its place,
-    /// or is dropped and counted. Returns how many were dropped.
+    /// Ends the outbox: what is in it, the one in hand and the unconfirmed one included, goes to the
+    /// outbox that took its place, or is dropped and counted. Returns how many were dropped.
     pub fn abandon(&self) -> u64 {
         let mut state = self.shared.state();
-        let left = std::mem::take(&mut state.flushes);
+        let mut left = std::mem::take(&mut state.flushes);
+        if let Some(sent) = state.sent.take() {
+            left.push_front(sent);
+        }
         state.bytes = 0;
         state.in_hand = false;
         state.closed = true;
@@ -401,6 +427,33 @@ mod tests {
         assert_eq!(first_queue.abandon(), 0);
         assert_eq!(left(third, &queue), [0, 1]);
         assert_eq!(outside.flushes_dropped.total(), 0);
+    }
+
+    #[test]
+    fn what_was_sent_is_kept_until_it_is_confirmed() {
+        let (old, old_queue, outside) = outbox(9, usize::MAX);
+        let (new, queue) = Outbox::new("test", Limits::default(), outside.clone());
+        assert!(!old_queue.sent(), "nothing is in hand");
+        (0..4).for_each(|timestamp| old.put(&flush(timestamp, 0)));
+        for confirmed in [false, true, true] {
+            old_queue.next().expect("a flush");
+            assert_eq!(old_queue.sent(), confirmed);
+        }
+        assert!(old_queue.is_unconfirmed());
+        assert!(old_queue.confirm());
+        assert!(!old_queue.confirm());
+        old_queue.next().expect("a flush");
+        assert!(!old_queue.sent());
+        assert!(old_queue.is_empty());
+        new.put(&flush(4, 0));
+        new.take_over(old);
+        assert_eq!(old_queue.abandon(), 0);
+        assert!(!old_queue.confirm(), "it is the heir's");
+        queue.next().expect("a flush");
+        assert!(!queue.sent());
+        assert_eq!(queue.abandon(), 2, "the one sent and the one that waits");
+        assert_eq!(outside.flushes_dropped.total(), 2);
+        drop(new);
     }
 
     #[test]

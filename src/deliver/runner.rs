@@ -71,6 +71,15 @@ impl<'a> Peer<'a> {
     }
 }
 
+/// What became of a flush a backend is through with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// The other side took it, or the greater part.
+    Delivered,
+    /// It is on its way. Whether it arrived is known when the next one is delivered, or by [`confirm`].
+    Unconfirmed,
+}
+
 /// Delivers every flush once; one that fails is lost. For a way out that does not come back.
 pub(super) fn run_each(
     outside: &Outside,
@@ -107,7 +116,7 @@ pub(super) fn run_until_delivered(
     queue: &Queue,
     destination: &str,
     setting: &str,
-    mut deliver: impl FnMut(&Arc<Snapshot>) -> io::Result<()>,
+    mut deliver: impl FnMut(&Arc<Snapshot>) -> io::Result<Fate>,
 ) {
     let mut peer = Peer::new(destination, setting);
     let mut pause = PAUSE_MIN;
@@ -115,25 +124,20 @@ pub(super) fn run_until_delivered(
         // Asked before the attempt, so that each flush has one after the outbox was closed.
         let last_attempt = queue.is_closed();
         match deliver(&snapshot) {
-            Ok(()) => {
+            Ok(fate) => {
                 pause = PAUSE_MIN;
                 peer.delivered(queue.len());
-                if queue.done() {
-                    outside.flushes_delivered.add(1);
-                }
+                let arrived = match fate {
+                    Fate::Delivered => queue.done(),
+                    // The one before it.
+                    Fate::Unconfirmed => queue.sent(),
+                };
+                outside.flushes_delivered.add(u64::from(arrived));
             }
             Err(error) => {
                 outside.deliveries_failed.add(1);
                 if last_attempt {
-                    let lost = queue.abandon();
-                    if lost > 0 {
-                        let hint = sink::hint(&error, setting);
-                        log::error!(
-                            "{destination}: flushes not delivered at the end and lost: {lost}: {error}; \
-                             {hint}"
-                        );
-                    }
-                    return;
+                    return give_up(queue, destination, setting, &error);
                 }
                 peer.failed(&error, "a flush could not be delivered and waits");
                 queue.put_back();
@@ -141,6 +145,36 @@ pub(super) fn run_until_delivered(
                 pause = (pause * 2).min(PAUSE_MAX);
             }
         }
+    }
+}
+
+/// After the end: lets `finish` see the last flush through, if its fate is unknown.
+pub(super) fn confirm(
+    outside: &Outside,
+    queue: &Queue,
+    destination: &str,
+    setting: &str,
+    finish: impl FnOnce() -> io::Result<()>,
+) {
+    if !queue.is_unconfirmed() {
+        return;
+    }
+    match finish() {
+        Ok(()) => outside.flushes_delivered.add(u64::from(queue.confirm())),
+        Err(error) => {
+            outside.deliveries_failed.add(1);
+            give_up(queue, destination, setting, &error);
+        }
+    }
+}
+
+fn give_up(queue: &Queue, destination: &str, setting: &str, error: &io::Error) {
+    let lost = queue.abandon();
+    if lost > 0 {
+        let hint = sink::hint(error, setting);
+        log::error!(
+            "{destination}: flushes not delivered at the end and lost: {lost}: {error}; {hint}"
+        );
     }
 }
 
@@ -198,10 +232,33 @@ mod tests {
                 4 => outbox = None,
                 _ => {}
             }
-            Ok(())
+            Ok(Fate::Delivered)
         });
         assert_eq!(seen, [0, 1, 1, 2]);
         assert_eq!(totals(&outside), [3, 0, 1]);
+    }
+
+    #[test]
+    fn a_flush_counts_once_when_its_fate_is_known() {
+        for arrives in [true, false] {
+            let (outbox, queue, outside) = filled(3);
+            drop(outbox);
+            run_until_delivered(&outside, &queue, "nowhere", "the address", |snapshot| {
+                let known = (snapshot.timestamp - 1).max(0).cast_unsigned();
+                assert_eq!(totals(&outside), [known, 0, 0]);
+                Ok(Fate::Unconfirmed)
+            });
+            assert_eq!(totals(&outside), [2, 0, 0]);
+            let finish = || match arrives {
+                true => Ok(()),
+                false => Err(ErrorKind::ConnectionReset.into()),
+            };
+            confirm(&outside, &queue, "nowhere", "the address", finish);
+            let lost = u64::from(!arrives);
+            assert_eq!(totals(&outside), [3 - lost, lost, lost]);
+            let again = || panic!("there is nothing to see through");
+            confirm(&outside, &queue, "nowhere", "the address", again);
+        }
     }
 
     #[test]
@@ -212,7 +269,7 @@ mod tests {
         run_until_delivered(&outside, &queue, "nowhere", "the address", |snapshot| {
             seen.push(snapshot.timestamp);
             if seen.len() == 1 {
-                return Ok(());
+                return Ok(Fate::Delivered);
             }
             // The stop comes while the second is on its way, so it has one more attempt.
             outbox = None;

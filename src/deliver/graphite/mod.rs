@@ -6,6 +6,7 @@ mod pickle;
 
 pub use encode::Encoder;
 
+use super::runner::Fate;
 use super::sink::{self, Kept};
 use crate::metric::snapshot::Snapshot;
 use crate::runtime::clock::{Clock, rounded_seconds};
@@ -177,20 +178,21 @@ impl Graphite {
         ]);
     }
 
-    /// Sends one flush, whole. Without a host there is nothing to do.
+    /// Sends one flush, whole. Without a host there is nothing to do. Over a connection that stays it is
+    /// confirmed when the next one has been sent, or by [`Graphite::finish`].
     ///
     /// # Errors
     /// When the name does not resolve, nobody answers, or the peer resets or stops taking. It may be tried
     /// again: to carbon a value that comes twice is one value.
-    pub fn deliver(&mut self, snapshot: &Arc<Snapshot>) -> io::Result<()> {
+    pub(super) fn deliver(&mut self, snapshot: &Arc<Snapshot>) -> io::Result<Fate> {
         let Some(host) = self.host.clone() else {
-            return Ok(());
+            return Ok(Fate::Delivered);
         };
         let before = self.status;
         let sent = if self.persistent {
-            self.over_the_kept(&host, snapshot)
+            (self.over_the_kept(&host, snapshot)).map(|()| Fate::Unconfirmed)
         } else {
-            self.over_a_fresh(&host, snapshot)
+            (self.over_a_fresh(&host, snapshot)).map(|()| Fate::Delivered)
         };
         if sent.is_err() {
             // It may have failed after everything was written.
