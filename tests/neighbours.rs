@@ -73,6 +73,34 @@ fn carbon_may_have_no_address() {
     );
 }
 
+#[test]
+fn a_carbon_that_does_not_keep_connections_is_said_once() {
+    let carbon = TcpListener::bind("127.0.0.1:0").expect("a port for carbon");
+    let mut config = daemon::config(port_of(&carbon));
+    config["flushInterval"] = json!(100);
+    config["graphite"] = json!({"persistent": true});
+    let daemon = Daemon::start(&config, &[]);
+    // The first flush comes alone; each that follows comes with the one before it.
+    for connection in 1..=5 {
+        let (stream, _) = carbon.accept().expect("the backend connects");
+        let mut lines = BufReader::new(stream).lines();
+        let mut flush = || {
+            lines.any(|line| {
+                line.expect("a line")
+                    .contains("graphiteStats.flush_length ")
+            })
+        };
+        assert!(flush() && (connection == 1 || flush()));
+    }
+    daemon.wait_for_line("the peer does not keep connections");
+    let said = daemon.lines();
+    let said: Vec<_> = (said.iter())
+        .filter(|line| line.contains("does not keep"))
+        .collect();
+    assert_eq!(said.len(), 1, "once a minute");
+    assert!(said[0].contains("graphite: { persistent: false }"));
+}
+
 /// What the last line of the daemon says of its flushes.
 fn flushes_not_delivered(daemon: &Daemon) -> u64 {
     let line = daemon.wait_for_line("stopped: ");

@@ -9,7 +9,8 @@ pub use encode::Encoder;
 use super::runner::Fate;
 use super::sink::{self, Kept};
 use crate::metric::snapshot::Snapshot;
-use crate::runtime::clock::{Clock, rounded_seconds};
+use crate::runtime::clock::{Clock, monotonic_ms, rounded_seconds};
+use crate::runtime::rate_limit::RateLimit;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Instant;
@@ -118,6 +119,11 @@ pub struct Graphite {
     payload: Vec<u8>,
     /// The connection that stays, while there is one.
     kept: Option<Kept>,
+    /// Whether it took a second flush.
+    was_kept: bool,
+    /// Connections in a row that ended before their second flush.
+    short_lived: u32,
+    complaints: RateLimit,
     /// The last flush written into a connection that stays. The peer may have died with it unread, so
     /// it is sent again, before any other, when the connection turns out to be broken.
     unconfirmed: Option<Arc<Snapshot>>,
@@ -142,6 +148,9 @@ impl Graphite {
             },
             payload: Vec::new(),
             kept: None,
+            was_kept: false,
+            short_lived: 0,
+            complaints: RateLimit::new(),
             unconfirmed: None,
         }
     }
@@ -218,9 +227,11 @@ impl Graphite {
             match sent {
                 Ok(()) => {
                     self.keep(open, snapshot);
+                    self.was_kept = true;
                     return Ok(());
                 }
                 Err(error) => {
+                    self.ended(host);
                     log::debug!("graphite: {host}:{}: connecting again: {error}", self.port);
                 }
             }
@@ -232,7 +243,33 @@ impl Graphite {
         }
         self.send(snapshot, |payload| fresh.send(payload))?;
         self.keep(fresh, snapshot);
+        self.was_kept = false;
         Ok(())
+    }
+
+    /// After the end of a connection that was to stay. One that ends early is an accident; the next one
+    /// that does, too, is a habit.
+    fn ended(&mut self, host: &str) {
+        self.short_lived = if self.was_kept {
+            0
+        } else {
+            self.short_lived + 1
+        };
+        if self.short_lived < 2 {
+            return;
+        }
+        if let Some(suppressed) = self.complaints.pass(monotonic_ms()) {
+            let more = if suppressed == 0 {
+                String::new()
+            } else {
+                format!(" [{suppressed} more since the last report]")
+            };
+            log::warn!(
+                "graphite: {host}:{}: the peer does not keep connections, it ends them after one flush, so \
+                 every flush is sent twice; write graphite: {{ persistent: false }}, or see its log{more}",
+                self.port
+            );
+        }
     }
 
     /// Only a connection that took everything is kept.
