@@ -110,14 +110,30 @@ impl<T> Inlet<T> {
     }
 }
 
-/// Where batches come out.
+/// Where batches come out. Of its clones each batch goes to one.
 #[derive(Debug)]
 pub struct Outlet<T> {
     receiver: Receiver<(T, usize)>,
     held: Arc<AtomicUsize>,
 }
 
+impl<T> Clone for Outlet<T> {
+    fn clone(&self) -> Self {
+        Self {
+            receiver: self.receiver.clone(),
+            held: self.held.clone(),
+        }
+    }
+}
+
 impl<T> Outlet<T> {
+    /// Takes the next batch if there is one.
+    pub fn try_take(&self) -> Option<T> {
+        let (batch, bytes) = self.receiver.try_recv().ok()?;
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
+        Some(batch)
+    }
+
     /// Waits for the next batch; `None` when it is empty and nobody can offer any more.
     pub fn take(&self) -> Option<T> {
         let (batch, bytes) = self.receiver.recv().ok()?;

@@ -21,10 +21,9 @@ use crate::runtime::clock::monotonic_ms;
 use crate::runtime::rate_limit::RateLimit;
 use crossbeam::channel::{Receiver, bounded};
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Where to, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -73,6 +72,9 @@ const WAITING: Limits = Limits {
     bytes: 16 << 20,
 };
 
+/// How long handing out one batch may take.
+const HAND_OUT_MAX: Duration = Duration::from_millis(100);
+
 /// How copies get to one target.
 trait Way {
     /// Resolves the name or connects, where that is to be done and its time has come.
@@ -87,15 +89,61 @@ trait Way {
 pub struct Repeater {
     feed: Option<Feed>,
     middle: Running,
+    /// The middle's end of its queue, for what it has not taken when the time is up.
+    copies: Outlet<Copied>,
     branches: Vec<Runner>,
 }
 
 #[derive(Debug)]
 struct Runner {
     name: String,
-    /// Copies handed to it that were neither sent nor dropped yet.
-    open: Arc<AtomicU64>,
+    account: Arc<Account>,
     running: Running,
+}
+
+/// What one target still owes: each copy is counted once, by its thread or by whoever gives it up.
+#[derive(Debug)]
+struct Account {
+    /// Copies handed to it that were neither sent nor dropped yet; `None` once it is given up.
+    open: Mutex<Option<u64>>,
+    outside: Arc<Outside>,
+}
+
+impl Account {
+    fn new(outside: Arc<Outside>) -> Self {
+        Self {
+            open: Mutex::new(Some(0)),
+            outside,
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, Option<u64>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Copies are about to be handed over.
+    fn add(&self, count: u64) {
+        match &mut *self.open() {
+            Some(open) => *open += count,
+            None => self.outside.copies_dropped.add(count),
+        }
+    }
+
+    /// Of so many handed over so many were sent and the rest was not.
+    fn settle(&self, count: u64, sent: u64) {
+        if let Some(open) = &mut *self.open() {
+            *open -= count;
+            self.outside.copies_sent.add(sent);
+            self.outside.copies_dropped.add(count - sent);
+        }
+    }
+
+    /// Counts what is open as dropped, and whatever comes; returns how much was open.
+    fn give_up(&self) -> u64 {
+        let left = self.open().take().unwrap_or(0);
+        self.outside.copies_dropped.add(left);
+        left
+    }
 }
 
 /// A thread that ends on its own.
@@ -116,9 +164,14 @@ impl Running {
         Ok(Self { done, thread })
     }
 
+    /// Whether it has ended, or does until the deadline.
+    fn ends(&self, deadline: Instant) -> bool {
+        !(self.done.recv_deadline(deadline)).is_err_and(|error| error.is_timeout())
+    }
+
     /// Waits for its end, at most until the deadline; `false` when that came first.
     fn finish(self, name: &str, deadline: Instant) -> bool {
-        if (self.done.recv_deadline(deadline)).is_err_and(|error| error.is_timeout()) {
+        if !self.ends(deadline) {
             return false;
         }
         if self.thread.join().is_err() {
@@ -131,7 +184,7 @@ impl Running {
 /// One target as the middle sees it.
 struct Branch {
     inlet: Inlet<Arc<Copied>>,
-    open: Arc<AtomicU64>,
+    account: Arc<Account>,
 }
 
 /// Starts a thread for each target and one that hands every copy to all of them; `None` without a target.
@@ -150,18 +203,17 @@ pub fn start(options: &Options, outside: &Arc<Outside>) -> io::Result<Option<Rep
     let (mut runners, mut branches) = (Vec::new(), Vec::new());
     for target in &options.targets {
         let (inlet, outlet) = copied::queue(WAITING);
-        let open = Arc::new(AtomicU64::new(0));
+        let account = Arc::new(Account::new(outside.clone()));
         branches.push(Branch {
             inlet,
-            open: open.clone(),
+            account: account.clone(),
         });
         let Target { host, port } = target;
         let name = format!("repeater: {} {host}:{port}", options.protocol.name());
         let troubles = Troubles::new(name.clone(), outside.clone());
         let settle = Settle {
-            open: open.clone(),
+            account: account.clone(),
             empties: empties.clone(),
-            outside: outside.clone(),
         };
         let (target, protocol) = (target.clone(), options.protocol);
         let running = Running::spawn("repeater-out", move || match protocol {
@@ -171,32 +223,31 @@ pub fn start(options: &Options, outside: &Arc<Outside>) -> io::Result<Option<Rep
         })?;
         runners.push(Runner {
             name,
-            open,
+            account,
             running,
         });
     }
-    let dropped = outside.clone();
+    let taken = copies.clone();
     let middle = Running::spawn("repeater", move || {
-        hand_out(&copies, &branches, &empties, &dropped);
+        hand_out(&taken, &branches, &empties);
     })?;
     Ok(Some(Repeater {
         feed: Some(feed),
         middle,
+        copies,
         branches: runners,
     }))
 }
 
 /// Gives every batch to every target that has room for it.
-fn hand_out(copies: &Outlet<Copied>, branches: &[Branch], empties: &Empties, outside: &Outside) {
+fn hand_out(copies: &Outlet<Copied>, branches: &[Branch], empties: &Empties) {
     while let Some(copied) = copies.take() {
         let (count, bytes) = (copied.count() as u64, copied.bytes());
         let copied = Arc::new(copied);
-        for Branch { inlet, open } in branches {
-            // Relaxed: a count, read for good when the thread is done or given up.
-            open.fetch_add(count, Ordering::Relaxed);
+        for Branch { inlet, account } in branches {
+            account.add(count);
             if inlet.offer(copied.clone(), bytes).is_err() {
-                open.fetch_sub(count, Ordering::Relaxed);
-                outside.copies_dropped.add(count);
+                account.settle(count, 0);
             }
         }
         give_back(empties, copied);
@@ -212,9 +263,8 @@ fn give_back(empties: &Empties, copied: Arc<Copied>) {
 
 /// Where it is written what became of the copies for one target.
 struct Settle {
-    open: Arc<AtomicU64>,
+    account: Arc<Account>,
     empties: Empties,
-    outside: Arc<Outside>,
 }
 
 impl Settle {
@@ -223,11 +273,8 @@ impl Settle {
         // A target that cannot be reached is better known before there is something to lose.
         way.begin(&mut troubles);
         while let Some(copied) = copies.take() {
-            let count = copied.count() as u64;
             let sent = way.send(&copied, &mut troubles);
-            self.outside.copies_sent.add(sent);
-            self.outside.copies_dropped.add(count - sent);
-            self.open.fetch_sub(count, Ordering::Relaxed);
+            self.account.settle(copied.count() as u64, sent);
             give_back(&self.empties, copied);
         }
     }
@@ -244,16 +291,31 @@ impl Repeater {
     /// counted as dropped.
     pub fn finish(mut self, deadline: Instant, outside: &Outside) {
         drop(self.feed.take());
-        self.middle.finish("repeater", deadline);
+        let ended = self.middle.ends(deadline);
+        let mut left = 0;
+        while let Some(copied) = self.copies.try_take() {
+            left += copied.count() as u64 * self.branches.len() as u64;
+        }
+        outside.copies_dropped.add(left);
+        if left > 0 {
+            log::error!(
+                "repeater: copies not handed out before the stop deadline and lost: {left}; a longer \
+                 `stopDeadline` gives it more time"
+            );
+        }
+        // What it has in hand it hands out without waiting for anybody, so that it is counted, too.
+        let patience = if ended { Duration::ZERO } else { HAND_OUT_MAX };
+        self.middle.finish("repeater", Instant::now() + patience);
         for Runner {
             name,
-            open,
+            account,
             running,
         } in self.branches
         {
-            if !running.finish(&name, deadline) {
-                let left = open.load(Ordering::Relaxed);
-                outside.copies_dropped.add(left);
+            running.finish(&name, deadline);
+            // Nothing, unless it is late or has panicked.
+            let left = account.give_up();
+            if left > 0 {
                 log::error!(
                     "{name}: copies not sent before the stop deadline and lost: {left}; a longer \
                      `stopDeadline` gives it more time"
@@ -319,5 +381,56 @@ impl Troubles {
                 since.elapsed().as_secs()
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_when_the_time_is_up_is_counted_once() {
+        let outside = Arc::new(Outside::default());
+        let port = |socket: &std::net::UdpSocket| socket.local_addr().expect("bound").port();
+        let sockets = [(); 2].map(|()| std::net::UdpSocket::bind("127.0.0.1:0").expect("a port"));
+        let targets = sockets.iter().map(|socket| Target {
+            host: "127.0.0.1".into(),
+            port: port(socket),
+        });
+        let options = Options {
+            targets: targets.collect(),
+            protocol: Protocol::Udp4,
+        };
+        let mut repeater = start(&options, &outside)
+            .expect("threads")
+            .expect("targets");
+        let feed = repeater.feed().expect("given away once");
+        let mut refused = 0;
+        for _ in 0..2000 {
+            refused += feed.offer([&b"a:1|c"[..]; 8].into_iter());
+        }
+        drop(feed);
+        repeater.finish(Instant::now(), &outside);
+        let total = || outside.copies_sent.total() + outside.copies_dropped.total() + refused;
+        assert_eq!(total(), 2 * 8 * 2000);
+    }
+
+    #[test]
+    fn who_was_given_up_counts_nothing_any_more() {
+        let outside = Arc::new(Outside::default());
+        let counted = || [outside.copies_sent.total(), outside.copies_dropped.total()];
+        let account = Account::new(outside.clone());
+        account.add(5);
+        account.add(3);
+        account.settle(5, 4);
+        assert_eq!(counted(), [4, 1]);
+        assert_eq!(account.give_up(), 3);
+        assert_eq!(counted(), [4, 4]);
+        account.settle(3, 3);
+        assert_eq!(counted(), [4, 4]);
+        account.add(2);
+        account.settle(2, 0);
+        assert_eq!(counted(), [4, 6]);
+        assert_eq!(account.give_up(), 0);
     }
 }
