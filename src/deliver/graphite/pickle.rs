@@ -103,7 +103,8 @@ fn quote(out: &mut Vec<u8>, text: &str) {
             b'\r' => out.extend_from_slice(b"\\r"),
             b'\t' => out.extend_from_slice(b"\\t"),
             b' '..=b'~' => out.push(byte),
-            // UTF-8 byte by byte: that is how carbon reads the string, under either Python.
+            // UTF-8 byte by byte: that is how carbon reads the string; under Python 3 it asks for that
+            // encoding. Python 3's own default is ASCII, which refuses such a name.
             _ => {
                 let (high, low) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]);
                 out.extend_from_slice(&[b'\\', b'x', high, low]);
