@@ -375,16 +375,16 @@ fn a_peer_that_does_not_close_gets_each_flush_once() {
     for accepts in [true, false] {
         let (listener, port) = listening();
         let delivery = Delivery::start(options(port), Limits::default());
-        (1..=2).for_each(|timestamp| delivery.put(flush(timestamp)));
+        (1..=9).for_each(|timestamp| delivery.put(flush(timestamp)));
         let mut open = Vec::new();
-        for timestamp in (1..=2).filter(|_| accepts) {
+        for timestamp in (1..=9).filter(|_| accepts) {
             let mut connection = Connection::accept(&listener);
             assert_eq!(connection.stamp(), timestamp);
             open.push(connection);
         }
-        wait_for(&delivery.outside.flushes_delivered, 2);
+        wait_for(&delivery.outside.flushes_delivered, 9);
         assert_eq!(delivery.outside.deliveries_failed.total(), 0);
-        assert_eq!(delivery.finish(), [2, 0]);
+        assert_eq!(delivery.finish(), [9, 0]);
         // Our end of each is gone.
         open.into_iter().for_each(Connection::expect_end);
     }

@@ -13,6 +13,8 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 const WRITE_MAX: Duration = Duration::from_secs(10);
 /// How long a peer may take to close a connection after us.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
+/// The same for one that did not the last time: time enough for a reset.
+const SILENT_MAX: Duration = Duration::from_millis(50);
 
 /// Connects to the first address of `host` that answers.
 ///
@@ -34,13 +36,15 @@ pub fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
 
 /// Closes our half and waits a second at most for the peer to close its own: then it has everything, if
 /// it did not reset. One that says nothing has what its kernel acknowledges; whether it will ever read
-/// it, nobody can tell.
+/// it, nobody can tell. One that is `known_silent` is not waited for so long. Returns whether the peer
+/// closed.
 ///
 /// # Errors
 /// When the peer resets, or its kernel takes nothing for ten seconds: what was sent last may be lost.
-pub fn close(mut stream: TcpStream) -> io::Result<()> {
+pub fn close(mut stream: TcpStream, known_silent: bool) -> io::Result<bool> {
     stream.shutdown(Shutdown::Write)?;
-    let until = Instant::now() + CLOSE_MAX;
+    let until = Instant::now() + if known_silent { SILENT_MAX } else { CLOSE_MAX };
+    let mut closed = false;
     let mut waste = [0; 4096];
     loop {
         let left = until.saturating_duration_since(Instant::now());
@@ -49,7 +53,10 @@ pub fn close(mut stream: TcpStream) -> io::Result<()> {
         }
         stream.set_read_timeout(Some(left))?;
         match stream.read(&mut waste) {
-            Ok(0) => break,
+            Ok(0) => {
+                closed = true;
+                break;
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
@@ -58,7 +65,8 @@ pub fn close(mut stream: TcpStream) -> io::Result<()> {
     // A reset that comes after the peer's end is told to nobody who reads.
     acknowledged(&mut stream, |stream| {
         stream.take_error()?.map_or(Ok(()), Err)
-    })
+    })?;
+    Ok(closed)
 }
 
 /// Waits until the peer's kernel has everything sent so far, as long as it goes on taking; asks again and
@@ -139,7 +147,7 @@ impl Kept {
     /// # Errors
     /// The same.
     pub fn close(self) -> io::Result<()> {
-        close(self.stream)
+        close(self.stream, false).map(drop)
     }
 }
 

@@ -117,6 +117,8 @@ pub struct Graphite {
     clock: Clock,
     status: Status,
     payload: Vec<u8>,
+    /// The peer did not close the last connection made for a flush.
+    silent: bool,
     /// The connection that stays, while there is one.
     kept: Option<Kept>,
     /// Whether it took a second flush.
@@ -147,6 +149,7 @@ impl Graphite {
                 flush_length: 0,
             },
             payload: Vec::new(),
+            silent: false,
             kept: None,
             was_kept: false,
             short_lived: 0,
@@ -216,7 +219,9 @@ impl Graphite {
     fn over_a_fresh(&mut self, host: &str, snapshot: &Snapshot) -> io::Result<()> {
         let mut stream = sink::connect(host, self.port)?;
         self.send(snapshot, |payload| stream.write_all(payload))?;
-        sink::close(stream)
+        let closed = sink::close(stream, self.silent);
+        self.silent = matches!(closed, Ok(false));
+        closed.map(drop)
     }
 
     fn over_the_kept(&mut self, host: &str, snapshot: &Arc<Snapshot>) -> io::Result<()> {
