@@ -193,7 +193,7 @@ mod tests {
                     name: "h".into(),
                     statistics: 0..5,
                     samples: 0..10,
-                    folded: 0,
+                    ..Timer::default()
                 },
                 Timer {
                     name: "idle".into(),

@@ -96,6 +96,8 @@ pub struct Options {
     pub prefix_stats: String,
     /// Samples a timer keeps exactly per interval over all workers (`exactSamples`).
     pub exact_samples: usize,
+    /// Hand on what histograms hold of timers past that limit: a backend has statistics of its own.
+    pub keep_distributions: bool,
 }
 
 impl Default for Options {
@@ -117,6 +119,7 @@ impl Default for Options {
             gauges_max_ttl: 1,
             prefix_stats: "statsd".into(),
             exact_samples: 1024,
+            keep_distributions: false,
         }
     }
 }
@@ -385,6 +388,9 @@ impl Flusher {
                     .histogram
                     .as_ref()
                     .map_or(0, |histogram| histogram.moments.count),
+                distribution: (timer.histogram.as_ref())
+                    .filter(|_| self.options.keep_distributions)
+                    .map(|histogram| Box::new(statistics::distribution(histogram))),
             });
         }
         for (name, gauge) in self.state.gauges.living() {
@@ -466,6 +472,7 @@ mod tests {
     fn a_snapshot_says_of_which_timers_it_has_no_samples() {
         let options = Options {
             exact_samples: 3,
+            keep_distributions: true,
             ..Options::default()
         };
         let registry = Arc::new(Registry::new());
@@ -494,6 +501,15 @@ mod tests {
         let kept: Vec<_> = timers.map(|t| (t.samples.clone(), t.folded)).collect();
         assert_eq!(kept, [(0..3, 0), (3..3, 4)]);
         assert_eq!(snapshot.samples, [0.0, 1.0, 2.0]);
+        assert_eq!(snapshot.timers[0].distribution, None);
+        let many = snapshot.timers[1].distribution.as_deref().expect("kept");
+        assert_eq!(
+            (many.count, many.sum, many.min, many.max),
+            (4, 6.0, 0.0, 3.0)
+        );
+        assert_eq!(many.squares_apart, 5.0);
+        let counts: Vec<_> = many.runs.iter().map(|(_, count)| *count).collect();
+        assert_eq!(counts, [1; 4]);
         assert_eq!(snapshot.thresholds, [90.0]);
     }
 }

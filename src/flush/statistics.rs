@@ -13,7 +13,7 @@
 use super::{HistogramRule, Options, Threshold};
 use crate::metric::cell::Timer;
 use crate::metric::histogram::{self, Histogram};
-use crate::metric::snapshot::Statistic;
+use crate::metric::snapshot::{Distribution, Statistic};
 use hdrhistogram::Histogram as Hdr;
 use std::sync::Arc;
 
@@ -377,6 +377,19 @@ fn runs(histogram: &Histogram) -> Vec<(f64, u64)> {
         runs.push((moments.max, grid.above));
     }
     runs
+}
+
+/// Everything a histogram tells of its samples, for a backend with statistics of its own.
+pub(super) fn distribution(histogram: &Histogram) -> Distribution {
+    let moments = &histogram.moments;
+    Distribution {
+        count: moments.count,
+        sum: moments.sum,
+        min: moments.min,
+        max: moments.max,
+        squares_apart: moments.squares_apart(),
+        runs: runs(histogram),
+    }
 }
 
 /// Answers for one sketched timer: the value at a rank, and the sums up to it.

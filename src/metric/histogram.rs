@@ -251,6 +251,11 @@ impl Moments {
         self.max = self.max.max(other.max);
     }
 
+    /// Sum of squared distances from the mean; NaN once an infinite value came in.
+    pub fn squares_apart(&self) -> f64 {
+        self.deviation
+    }
+
     /// Population standard deviation; NaN once an infinite value came in, as the reference has it.
     pub fn std(&self) -> f64 {
         (self.deviation / self.count as f64).sqrt()

@@ -34,6 +34,23 @@ pub struct Set {
     pub members: Members,
 }
 
+/// What is left of samples that went into a histogram.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Distribution {
+    /// How many they were.
+    pub count: u64,
+    /// Their sum.
+    pub sum: f64,
+    /// The smallest.
+    pub min: f64,
+    /// The largest.
+    pub max: f64,
+    /// Sum of their squared distances from their mean.
+    pub squares_apart: f64,
+    /// A value that stands for neighbours, within 0.05 % of each of them, and how many they are; ascending.
+    pub runs: Vec<(f64, u64)>,
+}
+
 /// A timer at the end of its interval.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Timer {
@@ -45,6 +62,8 @@ pub struct Timer {
     pub samples: Range<usize>,
     /// How many samples went into a histogram, past the exact limit; 0 when they are all here.
     pub folded: u64,
+    /// What that histogram has of them, when a backend wants it.
+    pub distribution: Option<Box<Distribution>>,
 }
 
 /// One statistic of one timer: which, as an index into [`Snapshot::fields`], and its value.
@@ -112,6 +131,10 @@ impl Snapshot {
             let members = set.members.iter().map(|member| rounded(member.len()));
             table + members.sum::<usize>()
         };
+        let distribution = |timer: &Timer| {
+            let of = |it: &Distribution| size_of::<Distribution>() + array(&it.runs);
+            timer.distribution.as_deref().map_or(0, of)
+        };
         size_of::<Self>()
             + array(&self.counters)
             + array(&self.timers)
@@ -121,6 +144,7 @@ impl Snapshot {
             + array(&self.samples)
             + array(&self.self_metrics)
             + self.sets.iter().map(members).sum::<usize>()
+            + self.timers.iter().map(distribution).sum::<usize>()
     }
 }
 
@@ -151,5 +175,18 @@ mod tests {
         };
         let expected = size_of::<Set>() + places + 112 + 16;
         assert_eq!(sets.memory() - empty.memory(), expected);
+        let distribution = Distribution {
+            runs: vec![(1.0, 1); 100],
+            ..Distribution::default()
+        };
+        let timers = Snapshot {
+            timers: vec![Timer {
+                distribution: Some(Box::new(distribution)),
+                ..Timer::default()
+            }],
+            ..Snapshot::default()
+        };
+        let expected = size_of::<Timer>() + size_of::<Distribution>() + 1600;
+        assert_eq!(timers.memory() - empty.memory(), expected);
     }
 }
