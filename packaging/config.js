@@ -96,7 +96,7 @@
 
   // --- Where values go ---
 
-  // Where to send: ./backends/graphite, ./backends/console and ./backends/repeater.
+  // Where to send: ./backends/graphite, ./backends/console, ./backends/repeater and librato.
   // backends: ["./backends/graphite"],
 
   // Flushes that wait for a backend that is away; above, the oldest is dropped.
@@ -147,8 +147,48 @@
     // format: "node",
   },
 
-  // Settings of the Librato backend. It has no effect yet.
-  // librato: undefined,
+  librato: {
+    // Librato: who signs in; needed.
+    // email: undefined,
+    // Librato: the API token of that account; needed, and shown nowhere.
+    // token: undefined,
+    // Librato: address of the service, or of one that speaks as it does; a path goes before its own.
+    // api: "https://metrics-api.librato.com",
+    // Librato: tag source of measurements whose name has none.
+    // source: undefined,
+    // Librato: global tag host; without it tags.host, or the name of this machine; false for none.
+    // host: undefined,
+    // Librato: global tags; the service uses them where a measurement has no tag of its own.
+    // tags: {},
+    // Librato: its first group is the source, and what it matches leaves the name; e.g. /^([^.]+)\./.
+    // sourceRegex: undefined,
+    // Librato: send only names that one of these is found in; all, when the list is empty.
+    // includeMetrics: [],
+    // Librato: send no name that one of these is found in, e.g. [/^test\./].
+    // excludeMetrics: [],
+    // Librato: times are multiples of so many seconds; without it, of flushInterval.
+    // snapTime: undefined,
+    // Librato: send the sum of the interval for a counter; false for its running total.
+    // countersAsGauges: true,
+    // Librato: leave out statsd.* and numStats.
+    // skipInternalMetrics: true,
+    // Librato: measurements in one post at most.
+    // batchSize: 500,
+    // Librato: seconds before the one retry of a post; fractions count.
+    // retryDelaySecs: 5,
+    // Librato: seconds a post may take.
+    // postTimeoutSecs: 4,
+    // Librato: name a whole timer NAME.100, as if it were a percentile.
+    // alwaysSuffixPercentile: false,
+    // Librato: first part of every name, without a dot.
+    // globalPrefix: undefined,
+    // Librato: post to /v1/metrics too, with sources and without tags.
+    // writeToLegacy: false,
+    proxy: {
+      // Librato: proxy to reach it through, e.g. "http://user:password@proxy.example.org:3128".
+      // uri: undefined,
+    },
+  },
 
   // Where the repeater sends every packet, each { host, port }.
   // repeater: [],

@@ -2,7 +2,7 @@
 
 use statsd_fast::admin;
 use statsd_fast::config::{self, Config, Error, Loaded};
-use statsd_fast::deliver::{Backend, console, graphite, outbox, repeater};
+use statsd_fast::deliver::{Backend, console, graphite, librato, outbox, repeater};
 use statsd_fast::flush::{self, Bin, HistogramRule, Threshold};
 use statsd_fast::ingest;
 use statsd_fast::ingest::source::stream::At;
@@ -142,6 +142,7 @@ fn every_setting_reaches_its_wing() {
             gauges_max_ttl: 3,
             prefix_stats: "mystats".into(),
             exact_samples: 64,
+            keep_distributions: false,
         },
         backends: vec![
             Backend::Graphite(graphite),
@@ -320,20 +321,18 @@ fn files_of_statsd_load_unchanged() {
             protocol: repeater::Protocol::Udp4,
         });
         assert_eq!(
-            loaded.config.backends,
+            loaded.config.backends[..2],
             [Backend::Graphite(graphite), repeater]
         );
-        assert_eq!(loaded.config.flush.thresholds, [threshold(95.0, "95")]);
-        let file = file(name);
+        let Backend::Librato(librato) = &loaded.config.backends[2] else {
+            panic!("{:?}", loaded.config.backends)
+        };
         assert_eq!(
-            warnings(&loaded),
-            [
-                format!(
-                    "{file}:16:15: backends[2]: the backend statsd-librato-backend is not in this version, it is left out"
-                ),
-                format!("{file}:19:3: librato: has no effect yet"),
-            ]
+            (librato.email.as_str(), librato.token.as_str()),
+            ("a@example.com", "t")
         );
+        assert_eq!(loaded.config.flush.thresholds, [threshold(95.0, "95")]);
+        assert_eq!(warnings(&loaded), [""; 0]);
     }
     assert_eq!(
         load("bom.json").expect("bom.json").config,
@@ -712,16 +711,191 @@ fn backends_have_several_spellings_and_graphite_is_the_default() {
         ]
     );
     assert_eq!(
-        warnings(&parse("{backends: ['librato']}")),
-        [
-            "cfg:1:12: backends: no backend is left: what is received is sent nowhere",
-            "cfg:1:13: backends[0]: the backend librato is not in this version, it is left out",
-        ]
-    );
-    assert_eq!(
         problems("{backends: './backends/console'}"),
         ["cfg:1:12: backends: expected a list of backends, found \"./backends/console\""]
     );
+}
+
+/// Of a backend that signs in, with these settings more.
+fn librato_of(settings: &str, more: &str) -> librato::Options {
+    let text = format!(
+        "{{backends: ['./backends/librato'], librato: {{email: 'e', token: 't', {settings}}}, {more}}}"
+    );
+    let loaded = parse(&text);
+    assert_eq!(warnings(&loaded), [""; 0], "{text}");
+    match &loaded.config.backends[..] {
+        [Backend::Librato(options)] => (**options).clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn every_setting_of_librato_reaches_it() {
+    let pattern = |source, flags| {
+        librato::pattern::Pattern::new(source, flags).expect("a regular expression")
+    };
+    let written = librato_of(
+        "api: 'http://[::1]:8080/base', source: 7, host: 'h', tags: {os: 'linux', rack: '7'},
+         sourceRegex: /^([^.]+)\\./i, includeMetrics: [/^my\\./g, '/^web$/', '^a'],
+         excludeMetrics: [/x/], snapTime: '60', countersAsGauges: false, skipInternalMetrics: 0,
+         retryDelaySecs: 0.2, postTimeoutSecs: '1.5', batchSize: 2000, alwaysSuffixPercentile: true,
+         globalPrefix: 'acme', writeToLegacy: 1, proxy: {uri: 'http://u:p@proxy:3128'}"
+            .replace("\\\\", "\\")
+            .as_str(),
+        "percentThreshold: [50, 99.9, '99.90', -10, 0]",
+    );
+    let threshold = |percent, label: &str| librato::Threshold {
+        percent,
+        label: label.into(),
+    };
+    let expected = librato::Options {
+        email: "e".into(),
+        token: "t".into(),
+        api: "http://[::1]:8080/base".into(),
+        proxy: Some("http://u:p@proxy:3128".into()),
+        post_timeout: Duration::from_millis(1500),
+        retry_delay: Duration::from_millis(200),
+        source: Some("7".into()),
+        host: Some("h".into()),
+        tags: vec![
+            ("os".into(), "\"linux\"".into()),
+            ("rack".into(), "\"7\"".into()),
+        ],
+        source_regex: Some(pattern(r"^([^.]+)\.", "i")),
+        include: vec![
+            pattern(r"^my\.", "g"),
+            pattern("^web$", ""),
+            pattern("^a", ""),
+        ],
+        exclude: vec![pattern("x", "")],
+        snap: 60,
+        counters_as_gauges: false,
+        skip_internal: false,
+        batch_size: 2000,
+        always_suffix: true,
+        global_prefix: "acme".into(),
+        write_to_legacy: true,
+        thresholds: vec![
+            threshold(50.0, "50"),
+            threshold(99.9, "99.9"),
+            threshold(99.9, "99.90"),
+        ],
+    };
+    assert_eq!(written, expected);
+    let falsy = librato_of(
+        "api: '', source: '', sourceRegex: null, snapTime: 0, countersAsGauges: null,
+         skipInternalMetrics: null, retryDelaySecs: 0, postTimeoutSecs: false, batchSize: 0,
+         globalPrefix: '', proxy: null, tags: null",
+        "flushInterval: 2500",
+    );
+    let bare = librato::Options {
+        email: "e".into(),
+        token: "t".into(),
+        host: Some(host_name()),
+        snap: 2,
+        ..librato::Options::default()
+    };
+    assert_eq!(falsy, bare);
+    assert_eq!(librato_of("", "flushInterval: 500").snap, 0);
+}
+
+#[test]
+fn the_host_that_was_written_wins() {
+    assert_eq!(librato_of("", "").host, Some(host_name()));
+    for (settings, host) in [
+        ("host: 'h', tags: {host: 't'}", Some("h")),
+        ("tags: {host: 't'}", None),
+        ("host: false", None),
+        ("host: ''", None),
+    ] {
+        assert_eq!(librato_of(settings, "").host.as_deref(), host, "{settings}");
+    }
+}
+
+#[test]
+fn what_librato_cannot_use_is_told_and_secrets_are_not() {
+    let text = "{backends: ['librato'], librato: {
+email: 5,
+token: 98765,
+api: 'http://me:98765@host',
+proxy: {uri: 'socks://me:98765@host'},
+sourceRegex: '(',
+includeMetrics: [/a/y, 5, /(?<n/],
+excludeMetrics: 'x',
+tags: {a: [1], b: 2, c: NaN},
+retryDelaySecs: -1,
+postTimeoutSecs: 'soon',
+batchSize: 1.5,
+snapTime: 0.5,
+nonsense: 1,
+sourceRegexp: 1}}";
+    let error = config::parse(text, "cfg").expect_err("much is wrong");
+    assert!(!format!("{error:?}").contains("98765"), "{error:?}");
+    let said: Vec<_> = (error.problems.iter().chain(&error.warnings))
+        .map(|it| {
+            format!(
+                "{}:{}: {}",
+                it.place.expect("a place").line,
+                it.key,
+                it.message
+            )
+        })
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "2:librato.email: expected a text in quotes, found 5",
+            "3:librato.token: expected a text in quotes, found a number",
+            "4:librato.api: an address with a user or a password; they have keys of their own",
+            "5:librato.proxy.uri: expected an address that begins with http:// or https://",
+            "6:librato.sourceRegex: is no regular expression: Parsing error at position 1: \
+             Opening parenthesis without closing parenthesis",
+            "7:librato.includeMetrics[0]: is no regular expression: the flag y is not supported",
+            "7:librato.includeMetrics[1]: expected a regular expression, found 5",
+            "7:librato.includeMetrics[2]: is no regular expression: > is missing",
+            "9:librato.tags.a: expected a text in quotes, found a list",
+            "9:librato.tags.c: expected a text in quotes, found NaN",
+            "10:librato.retryDelaySecs: expected a number of seconds from 0.001 to 3600, found -1",
+            "11:librato.postTimeoutSecs: expected a number of seconds from 0.001 to 3600, found \"soon\"",
+            "12:librato.batchSize: expected a whole number from 1 to 100000, found 1.5",
+            "13:librato.snapTime: expected a number of seconds from 1 to 86400, found 0.5",
+            "8:librato.excludeMetrics: \"x\" is no list and counts for nothing",
+            "9:librato.tags.b: 2 is no text, which Librato refuses",
+            "14:librato.nonsense: unknown key, ignored",
+            "15:librato.sourceRegexp: unknown key, ignored",
+        ]
+    );
+    for text in [
+        "{librato: {token: hush}}",
+        "{librato: {proxy: 'http://me:hush@host'}}",
+        "{librato: {proxy: {uri: ['hush']}}}",
+    ] {
+        let error = config::parse(text, "cfg").expect_err(text);
+        assert!(!format!("{error:?}").contains("hush"), "{error:?}");
+    }
+}
+
+#[test]
+fn librato_needs_to_sign_in_only_where_it_is_used() {
+    assert_eq!(
+        problems("{backends: ['statsd-librato-backend'], librato: {token: ''}}"),
+        [
+            "cfg:1:12: librato.email: is missing: the Librato backend signs in with it",
+            "cfg:1:12: librato.token: is missing: the Librato backend signs in with it",
+        ]
+    );
+    let unused = parse("{backends: ['console'], librato: {email: 'e', sourceRegex: '/x/i'}}");
+    assert_eq!(
+        warnings(&unused),
+        [
+            "cfg:1:60: librato.sourceRegex: in a text neither the slashes nor i are special \
+             (write a regular expression without quotes, e.g. /^my\\./)"
+        ]
+    );
+    assert!(!unused.config.flush.keep_distributions);
+    let used = parse("{backends: ['librato'], librato: {email: 'e', token: 't'}}");
+    assert!(used.config.flush.keep_distributions);
+    assert!(!format!("{used:?}").contains("token: \"t\""));
 }
 
 #[test]

@@ -50,11 +50,9 @@ fn checked(text: &str) -> Vec<String> {
 fn every_key_stands_in_the_example_as_the_sources_have_it() {
     let mut missing = Vec::new();
     for setting in SETTINGS {
-        let (group, key) = match setting.name.split_once('.') {
-            Some((group, key)) => (Some(group), key),
-            None => (None, setting.name),
-        };
-        let indent = if group.is_some() { "    " } else { "  " };
+        let mut groups: Vec<_> = setting.name.split('.').collect();
+        let key = groups.pop().expect("a name");
+        let indent = "  ".repeat(groups.len() + 1);
         let effect = match setting.effect {
             Effect::Now => "",
             Effect::Later => " It has no effect yet.",
@@ -65,15 +63,17 @@ fn every_key_stands_in_the_example_as_the_sources_have_it() {
             setting.help, setting.default
         );
         // What is inside a group stands between its own braces.
-        let place = match group {
-            None => EXAMPLE,
-            Some(group) => EXAMPLE
-                .split_once(&format!("\n  {group}: {{\n"))
-                .and_then(|(_, rest)| rest.split_once("\n  },\n"))
-                .map_or("", |(inside, _)| inside),
-        };
-        // The first line of a group has no newline before it, the last none behind it.
-        if !format!("\n{place}\n").contains(&lines) {
+        let mut place = EXAMPLE.to_owned();
+        for (depth, group) in groups.iter().enumerate() {
+            let indent = "  ".repeat(depth + 1);
+            let inside = place
+                .split_once(&format!("\n{indent}{group}: {{\n"))
+                .and_then(|(_, rest)| rest.split_once(&format!("\n{indent}}},\n")))
+                .map_or("", |(inside, _)| inside);
+            // The first line of a group has no newline before it, the last none behind it.
+            place = format!("\n{inside}\n");
+        }
+        if !place.contains(&lines) {
             missing.push(lines);
         }
     }

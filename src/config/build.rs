@@ -1,6 +1,9 @@
 //! Typed values -> the options of the wings; relations between settings are settled here.
 
+mod librato;
+
 use super::check::{Backend, Checker, Server, Typed, Values};
+use super::environment::Environment;
 use super::{Config, Place, settings};
 use crate::deliver::{self, console, graphite, outbox, repeater};
 use crate::ingest::source::stream::At;
@@ -11,14 +14,23 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Builds everything; what cannot work together is added to the checker's problems.
-pub(super) fn config(values: &Values, checker: &mut Checker<'_>) -> Config {
+pub(super) fn config(
+    values: &Values,
+    environment: &Environment,
+    checker: &mut Checker<'_>,
+) -> Config {
     let ingest = ingest_options(values, checker);
+    let listeners = listeners(values, checker);
+    let mut flush = flush_options(values, &ingest, checker);
+    let backends = backends(values, &flush, environment, checker);
+    flush.keep_distributions =
+        (backends.iter()).any(|backend| matches!(backend, deliver::Backend::Librato(_)));
     Config {
         threads: number(values, "threads").map(|threads| threads as usize),
         pin: flag(values, "pinThreads").unwrap_or(true),
-        listeners: listeners(values, checker),
-        flush: flush_options(values, &ingest, checker),
-        backends: backends(values, checker),
+        listeners,
+        flush,
+        backends,
         ingest,
         stop_deadline: number(values, "stopDeadline")
             .map_or(super::STOP_DEADLINE, Duration::from_millis),
@@ -135,6 +147,7 @@ fn flush_options(
         }),
         prefix_stats: text(values, "prefixStats").unwrap_or(default.prefix_stats),
         exact_samples: ingest.exact_samples,
+        ..default
     }
 }
 
@@ -291,7 +304,12 @@ fn listener(
     }
 }
 
-fn backends(values: &Values, checker: &mut Checker<'_>) -> Vec<deliver::Backend> {
+fn backends(
+    values: &Values,
+    flush: &flush::Options,
+    environment: &Environment,
+    checker: &mut Checker<'_>,
+) -> Vec<deliver::Backend> {
     let (listed, place) = match values.get("backends") {
         Some((Typed::Backends(listed), place)) => (listed.as_slice(), Some(*place)),
         _ => (&[Backend::Graphite][..], None),
@@ -351,10 +369,16 @@ fn backends(values: &Values, checker: &mut Checker<'_>) -> Vec<deliver::Backend>
         }
         _ => {}
     }
+    if listed.contains(&Backend::Librato) {
+        librato::credentials(values, place, checker);
+    }
     let build = |backend: &Backend| match backend {
         Backend::Console => deliver::Backend::Console(console_options(values)),
         Backend::Repeater => deliver::Backend::Repeater(repeater_options(values)),
         Backend::Graphite => deliver::Backend::Graphite(graphite_options(values)),
+        Backend::Librato => {
+            deliver::Backend::Librato(Box::new(librato::options(values, flush, environment)))
+        }
     };
     listed.iter().map(build).collect()
 }

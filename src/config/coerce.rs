@@ -116,6 +116,20 @@ pub(super) fn shown(value: &Value) -> String {
     }
 }
 
+/// A value as messages name its type.
+pub(super) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Undefined => "undefined",
+        Value::Null => "null",
+        Value::Bool(_) => "a truth value",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::List(_) => "a list",
+        Value::Map(_) => "an object",
+        Value::Regex { .. } => "a regular expression",
+    }
+}
+
 fn cut(text: &str) -> String {
     let end = text.char_indices().nth(40).map_or(text.len(), |(at, _)| at);
     let dots = if end < text.len() { "..." } else { "" };

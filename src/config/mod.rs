@@ -283,7 +283,7 @@ fn examine(
         warnings,
     };
     let values = checker.file(&tree.root);
-    let config = build::config(&values, &mut checker);
+    let config = build::config(&values, environment, &mut checker);
 
     let check::Checker {
         mut problems,
@@ -384,6 +384,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// A file with one key, inside the objects it belongs into.
+    fn nested(name: &str, value: &str) -> String {
+        let inside = |value, key| format!("{{{key}: {value}}}");
+        name.rsplit('.').fold(value.to_owned(), inside)
+    }
+
     fn survives(bytes: &[u8]) {
         if let Ok(text) = decode(bytes, "any")
             && let Err(error) = parse(text, "any")
@@ -428,11 +434,7 @@ mod tests {
                       |\\[\\]|\\[\\{\\}\\]|\\[[0-9,]{1,6}\\]|\\{\\}|\\{a: 1\\})",
         ) {
             let name = settings::SETTINGS[at].name;
-            let text = match name.split_once('.') {
-                Some((group, key)) => format!("{{{group}: {{{key}: {value}}}}}"),
-                None => format!("{{{name}: {value}}}"),
-            };
-            survives(text.as_bytes());
+            survives(nested(name, &value).as_bytes());
         }
     }
 
@@ -441,10 +443,7 @@ mod tests {
         let Loaded { config: bare, .. } = parse("{}", "bare").expect("the defaults");
         for setting in settings::SETTINGS {
             let default = setting.default;
-            let text = match setting.name.split_once('.') {
-                Some((group, key)) => format!("{{{group}: {{{key}: {default}}}}}"),
-                None => format!("{{{}: {default}}}", setting.name),
-            };
+            let text = nested(setting.name, default);
             let Loaded {
                 config, warnings, ..
             } = parse(&text, setting.name).unwrap_or_else(|error| panic!("{error}"));

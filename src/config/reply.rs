@@ -1,8 +1,13 @@
-//! What the admin interface answers to `config`: the file as it was evaluated, and what follows from it.
+//! What the admin interface answers to `config`: the file as it was evaluated, and what follows from it. Only
+//! what is secret is not in it: whoever reaches that port may read the reply.
 
 use super::coerce::{self, truthy};
+use super::settings;
 use super::value::{Node, Value};
 use std::fmt::Write as _;
+
+/// What stands for a secret.
+const HIDDEN: &str = "********";
 
 /// The reply: an empty line, then a line for each key and for each member of a nested value.
 ///
@@ -77,9 +82,17 @@ pub(super) fn reply(root: &Node) -> String {
                 .iter()
                 .enumerate()
                 .for_each(|(at, node)| line(format_args!("{key} > {at}"), &node.value)),
-            Value::Map(entries) => entries
-                .iter()
-                .for_each(|entry| line(format_args!("{key} > {}", entry.key), &entry.node.value)),
+            Value::Map(entries) => {
+                for entry in entries {
+                    let path = format!("{key}.{}", entry.key);
+                    let hidden = Value::String(HIDDEN.into());
+                    let value = match &entry.node.value {
+                        value if truthy(value) && settings::is_secret(&path) => &hidden,
+                        value => value,
+                    };
+                    line(format_args!("{key} > {}", entry.key), value);
+                }
+            }
             value => line(format_args!("{key}"), value),
         }
     }
@@ -110,6 +123,17 @@ mod tests {
                         deleteIdleStats: false\ndeleteCounters: false\ndeleteTimers: false\n\
                         deleteGauges: false\n";
         assert_eq!(of(text), expected);
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let text = of("{librato: {email: 'e', token: 'hush', proxy: {uri: 'http://u:hush@h'}}}");
+        assert!(
+            text.contains("\nlibrato > email: e\nlibrato > token: ********\n"),
+            "{text}"
+        );
+        assert!(!text.contains("hush"), "{text}");
+        assert!(of("{librato: {token: ''}}").contains("\nlibrato > token: \n"));
     }
 
     #[test]

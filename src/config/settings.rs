@@ -47,20 +47,34 @@ pub enum Kind {
     Flag,
     /// Histogram rules.
     Histogram,
+    /// A name for this machine; what is falsy is none.
+    Host,
     /// The three-way `graphite.legacyNamespace`.
     Namespace,
     /// A number within limits; a numeric text counts as one.
     Number(Range),
     /// A piece of a metric name; only `undefined` is the default.
     Part,
+    /// A regular expression, or the text of one; falsy is none.
+    Pattern,
+    /// A list of them; what is no list is none.
+    Patterns,
     /// Percentiles.
     Percentiles,
+    /// Seconds and fractions of them; falsy is the default.
+    Seconds,
+    /// A text that no message shows; falsy is none.
+    Secret,
     /// One server module.
     Server,
     /// Several listeners.
     Servers,
     /// Anything: its JavaScript text counts; only `undefined` is the default.
     Spelled,
+    /// As a flag, but `null` is the default.
+    Switch,
+    /// An object of plain values.
+    Tags,
     /// A text; falsy is the default.
     Text,
     /// A list of `{ host, port }`; falsy is none.
@@ -71,6 +85,17 @@ pub enum Kind {
     TimerFields,
     /// Flushes a gauge lives; what is no whole number above 1 is 1.
     Ttl,
+    /// An address that begins with `http://` or `https://`; falsy is the default. No message shows it.
+    Web(Web),
+}
+
+/// What an address of [`Kind::Web`] is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Web {
+    /// One, for hints.
+    pub example: &'static str,
+    /// It may have a user and a password in it.
+    pub credentials: bool,
 }
 
 /// The limits of a number.
@@ -142,13 +167,6 @@ impl Setting {
         }
     }
 
-    const fn later(self) -> Self {
-        Self {
-            effect: Effect::Later,
-            ..self
-        }
-    }
-
     const fn never(self) -> Self {
         Self {
             effect: Effect::Never,
@@ -156,6 +174,15 @@ impl Setting {
         }
     }
 }
+
+const API_SCHEMES: Web = Web {
+    example: "https://metrics-api.librato.com",
+    credentials: false,
+};
+const PROXY_SCHEMES: Web = Web {
+    example: "http://proxy.example.org:3128",
+    credentials: true,
+};
 
 /// All keys, by subject.
 #[rustfmt::skip]
@@ -191,7 +218,7 @@ pub const SETTINGS: &[Setting] = &[
     row("keyFlush.percent", Kind::Number(Range { falsy_is_default: true, rounded: true, ..number("percentage", 0, 100) }), "100", "How many of the names to report.").reloaded(),
     row("keyFlush.log", Kind::Text, "undefined", "File to append the reports to; without it, standard output.").reloaded(),
 
-    row("backends", Kind::Backends, "[\"./backends/graphite\"]", "Where to send: ./backends/graphite, ./backends/console and ./backends/repeater.").reloaded(),
+    row("backends", Kind::Backends, "[\"./backends/graphite\"]", "Where to send: ./backends/graphite, ./backends/console, ./backends/repeater and librato.").reloaded(),
     row("outboxFlushes", Kind::Number(number("whole number", 1, 100_000)), "360", "Flushes that wait for a backend that is away; above, the oldest is dropped.").reloaded(),
     row("outboxBytes", Kind::Number(number("number of bytes", 1 << 20, 1 << 40)), "268435456", "Memory that they may take together, for each backend.").reloaded(),
     row("flush_counts", Kind::Flag, "true", "Graphite: send the count of a counter beside its rate.").reloaded(),
@@ -209,7 +236,25 @@ pub const SETTINGS: &[Setting] = &[
     row("graphite.globalSuffix", Kind::Spelled, "undefined", "Graphite: last part of every name.").reloaded(),
     row("console.prettyprint", Kind::Flag, "false", "Console: colours, and nested objects in full.").reloaded(),
     row("console.format", Kind::Choice(&["node", "json"]), "\"node\"", "Console: node for StatsD's own layout, json for one object a line.").reloaded(),
-    row("librato", Kind::Any, "undefined", "Settings of the Librato backend.").later(),
+    row("librato.email", Kind::Text, "undefined", "Librato: who signs in; needed.").reloaded(),
+    row("librato.token", Kind::Secret, "undefined", "Librato: the API token of that account; needed, and shown nowhere.").reloaded(),
+    row("librato.api", Kind::Web(API_SCHEMES), "\"https://metrics-api.librato.com\"", "Librato: address of the service, or of one that speaks as it does; a path goes before its own.").reloaded(),
+    row("librato.proxy.uri", Kind::Web(PROXY_SCHEMES), "undefined", "Librato: proxy to reach it through, e.g. \"http://user:password@proxy.example.org:3128\".").reloaded(),
+    row("librato.source", Kind::Title, "undefined", "Librato: tag source of measurements whose name has none.").reloaded(),
+    row("librato.host", Kind::Host, "undefined", "Librato: global tag host; without it tags.host, or the name of this machine; false for none.").reloaded(),
+    row("librato.tags", Kind::Tags, "{}", "Librato: global tags; the service uses them where a measurement has no tag of its own.").reloaded(),
+    row("librato.sourceRegex", Kind::Pattern, "undefined", "Librato: its first group is the source, and what it matches leaves the name; e.g. /^([^.]+)\\./.").reloaded(),
+    row("librato.includeMetrics", Kind::Patterns, "[]", "Librato: send only names that one of these is found in; all, when the list is empty.").reloaded(),
+    row("librato.excludeMetrics", Kind::Patterns, "[]", "Librato: send no name that one of these is found in, e.g. [/^test\\./].").reloaded(),
+    row("librato.snapTime", Kind::Number(Range { falsy_is_default: true, ..number("number of seconds", 1, 86_400) }), "undefined", "Librato: times are multiples of so many seconds; without it, of flushInterval.").reloaded(),
+    row("librato.countersAsGauges", Kind::Switch, "true", "Librato: send the sum of the interval for a counter; false for its running total.").reloaded(),
+    row("librato.skipInternalMetrics", Kind::Switch, "true", "Librato: leave out statsd.* and numStats.").reloaded(),
+    row("librato.batchSize", Kind::Number(Range { falsy_is_default: true, ..number("whole number", 1, 100_000) }), "500", "Librato: measurements in one post at most.").reloaded(),
+    row("librato.retryDelaySecs", Kind::Seconds, "5", "Librato: seconds before the one retry of a post; fractions count.").reloaded(),
+    row("librato.postTimeoutSecs", Kind::Seconds, "4", "Librato: seconds a post may take.").reloaded(),
+    row("librato.alwaysSuffixPercentile", Kind::Flag, "false", "Librato: name a whole timer NAME.100, as if it were a percentile.").reloaded(),
+    row("librato.globalPrefix", Kind::Title, "undefined", "Librato: first part of every name, without a dot.").reloaded(),
+    row("librato.writeToLegacy", Kind::Flag, "false", "Librato: post to /v1/metrics too, with sources and without tags.").reloaded(),
     row("repeater", Kind::Targets, "[]", "Where the repeater sends every packet, each { host, port }."),
     row("repeaterProtocol", Kind::Text, "\"udp4\"", "How the repeater sends: udp4, udp6 or tcp."),
 
@@ -250,14 +295,35 @@ pub(super) fn find(name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.name == name)
 }
 
+/// Whether the value of a dotted name is shown to nobody.
+pub(super) fn is_secret(name: &str) -> bool {
+    find(name).is_some_and(|setting| setting.kind == Kind::Secret)
+}
+
+/// Whether a key of that name, in whatever object, keeps a secret.
+pub(super) fn keeps_secret(key: &str) -> bool {
+    let last = |setting: &Setting| setting.name.rsplit('.').next() == Some(key);
+    let mut secrets = SETTINGS
+        .iter()
+        .filter(|setting| setting.kind == Kind::Secret);
+    secrets.any(last)
+}
+
+/// Whether something in the object `name` is not to be shown.
+pub(super) fn keeps_secrets(name: &str) -> bool {
+    let inside = |setting: &&Setting| is_inside(setting, name);
+    let mut settings = SETTINGS.iter().filter(inside);
+    settings.any(|setting| matches!(setting.kind, Kind::Secret | Kind::Web(_)))
+}
+
 /// Whether some names are inside the object `name`.
 pub(super) fn is_group(name: &str) -> bool {
-    SETTINGS.iter().any(|setting| {
-        setting
-            .name
-            .strip_prefix(name)
-            .is_some_and(|rest| rest.starts_with('.'))
-    })
+    SETTINGS.iter().any(|setting| is_inside(setting, name))
+}
+
+fn is_inside(setting: &Setting, group: &str) -> bool {
+    let rest = setting.name.strip_prefix(group);
+    rest.is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// The known name that `name` is most likely a misspelling of.
@@ -314,7 +380,7 @@ mod tests {
         assert_eq!(names.len(), SETTINGS.len());
         for name in names {
             assert!(!is_group(name), "{name}");
-            assert!(name.split('.').count() <= 2, "{name}");
+            assert!(name.split('.').count() <= 3, "{name}");
         }
     }
 

@@ -6,6 +6,7 @@
 pub mod console;
 pub mod graphite;
 pub mod inspector;
+pub mod librato;
 pub mod number;
 pub mod outbox;
 pub mod repeater;
@@ -20,9 +21,10 @@ use crate::runtime::clock::{Clock, rounded_seconds};
 use crate::runtime::stdout;
 use crossbeam::channel::{Receiver, bounded};
 use graphite::Graphite;
+use librato::Librato;
 use outbox::{Limits, Outbox, Queue};
 use repeater::Repeater;
-use runner::{confirm, run_each, run_until_delivered};
+use runner::{Fate, confirm, run_each, run_until_delivered};
 use status::Status;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,6 +38,8 @@ pub enum Backend {
     Console(console::Options),
     /// Plaintext lines or pickled lists over TCP to carbon.
     Graphite(graphite::Options),
+    /// Measurements in JSON over HTTP to Librato.
+    Librato(Box<librato::Options>),
     /// Every packet as it came, to other servers.
     Repeater(repeater::Options),
 }
@@ -46,6 +50,7 @@ impl Backend {
         match self {
             Self::Console(_) => "console",
             Self::Graphite(_) => "graphite",
+            Self::Librato(_) => "librato",
             Self::Repeater(_) => "repeater",
         }
     }
@@ -277,7 +282,8 @@ fn introduce(backend: &Backend, clock: &Clock, status: &Status) {
             let now = rounded_seconds(clock.now_ms());
             status.set(&[("lastFlush", now), ("lastException", now)]);
         }
-        Backend::Repeater(_) => {}
+        // Nothing, as the reference, until the first attempt.
+        Backend::Librato(_) | Backend::Repeater(_) => {}
     }
 }
 
@@ -306,6 +312,14 @@ fn run(backend: &Backend, clock: &Clock, outside: &Outside, snapshots: &Queue, s
         }
         // It is fed with packets, not with flushes; see `Runners::start`.
         Backend::Repeater(_) => {}
+        Backend::Librato(options) => {
+            let mut librato = Librato::new(options, clock.clone());
+            let destination = format!("librato: {}", options.api);
+            let setting = "librato.api and librato.proxy";
+            run_until_delivered(outside, snapshots, &destination, setting, |snapshot| {
+                librato.deliver(snapshot, outside, status)
+            });
+        }
         Backend::Graphite(options) => {
             let mut graphite = Graphite::new(options, clock.clone());
             let destination = format!("graphite: {}", graphite.destination());

@@ -78,6 +78,8 @@ pub(super) enum Fate {
     Delivered,
     /// It is on its way. Whether it arrived is known when the next one is delivered, or by [`confirm`].
     Unconfirmed,
+    /// The other side took nothing of it and never will; the backend has said so.
+    Lost,
 }
 
 /// Delivers every flush once; one that fails is lost. For a way out that does not come back.
@@ -127,12 +129,12 @@ pub(super) fn run_until_delivered(
             Ok(fate) => {
                 pause = PAUSE_MIN;
                 peer.delivered(queue.len());
-                let arrived = match fate {
-                    Fate::Delivered => queue.done(),
+                match fate {
+                    Fate::Lost => outside.flushes_dropped.add(u64::from(queue.done())),
+                    Fate::Delivered => outside.flushes_delivered.add(u64::from(queue.done())),
                     // The one before it.
-                    Fate::Unconfirmed => queue.sent(),
-                };
-                outside.flushes_delivered.add(u64::from(arrived));
+                    Fate::Unconfirmed => outside.flushes_delivered.add(u64::from(queue.sent())),
+                }
             }
             Err(error) => {
                 outside.deliveries_failed.add(1);
@@ -229,13 +231,16 @@ mod tests {
             seen.push(snapshot.timestamp);
             match seen.len() {
                 2 => return Err(ErrorKind::ConnectionRefused.into()),
-                4 => outbox = None,
+                4 => {
+                    outbox = None;
+                    return Ok(Fate::Lost);
+                }
                 _ => {}
             }
             Ok(Fate::Delivered)
         });
         assert_eq!(seen, [0, 1, 1, 2]);
-        assert_eq!(totals(&outside), [3, 0, 1]);
+        assert_eq!(totals(&outside), [2, 1, 1]);
     }
 
     #[test]

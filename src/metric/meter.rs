@@ -59,6 +59,10 @@ pub struct Outside {
     pub copies_dropped: Count,
     /// Errors of connecting and sending that the repeater met.
     pub copy_errors: Count,
+    /// Posts that Librato refused, or that failed after a part of their flush went through.
+    pub posts_lost: Count,
+    /// Measurements that cannot be sent to Librato.
+    pub measurements_dropped: Count,
 }
 
 const fn meter(
@@ -230,6 +234,19 @@ pub const METERS: &[Meter] = &[
         "errors of connecting and sending; a target that refuses a datagram tells only with the next one",
         |_, o| o.copy_errors.total(),
     ),
+    meter(
+        "librato.posts_lost",
+        true,
+        "posts that Librato refused, or that failed after another of the same flush went through",
+        |_, o| o.posts_lost.total(),
+    ),
+    meter(
+        "librato.dropped",
+        true,
+        "measurements not sent to Librato: without a name, with a number it does not take, or of a type it \
+         refused",
+        |_, o| o.measurements_dropped.total(),
+    ),
 ];
 
 /// Every meter's total since the start, in the order of [`METERS`].
@@ -301,6 +318,8 @@ mod tests {
         outside.copies_sent.add(26);
         outside.copies_dropped.add(17);
         outside.copy_errors.add(28);
+        outside.posts_lost.add(30);
+        outside.measurements_dropped.add(31);
         let totals = Totals::read(&tally, &outside);
         let mut values: Vec<_> = totals
             .since(&Totals::ZERO)
@@ -308,7 +327,7 @@ mod tests {
             .map(|m| m.value as u64)
             .collect();
         values.sort_unstable();
-        assert_eq!(values, (1..=29).collect::<Vec<_>>());
+        assert_eq!(values, (1..=31).collect::<Vec<_>>());
         assert_eq!(
             totals.since(&totals).iter().map(|m| m.value).sum::<f64>(),
             0.0

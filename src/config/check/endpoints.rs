@@ -80,8 +80,8 @@ impl Checker<'_> {
     }
 
     pub(super) fn backends(&mut self, path: &str, node: &Node) -> Option<Vec<Backend>> {
-        const HINT: &str = "known are \"./backends/graphite\", \"./backends/console\" and \
-                            \"./backends/repeater\"; \
+        const HINT: &str = "known are \"./backends/graphite\", \"./backends/console\", \
+                            \"./backends/repeater\" and \"librato\"; \
                             modules for Node.js cannot be loaded";
         let nodes = match &node.value {
             Value::List(nodes) => nodes,
@@ -109,11 +109,7 @@ impl Checker<'_> {
                 "console" => backends.push(Backend::Console),
                 "graphite" => backends.push(Backend::Graphite),
                 "repeater" => backends.push(Backend::Repeater),
-                "librato" | "statsd-librato-backend" => {
-                    let message =
-                        format!("the backend {name} is not in this version, it is left out");
-                    self.warn(node.place, &path, message, "");
-                }
+                "librato" | "statsd-librato-backend" => backends.push(Backend::Librato),
                 _ => {
                     let message = format!(
                         "expected the name of a backend, found {}",

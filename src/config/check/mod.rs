@@ -1,6 +1,7 @@
 //! The tree of a file -> typed values by name, with everything that is wrong or odd about them.
 
 mod endpoints;
+mod librato;
 mod timers;
 
 use super::coerce::{self, shown, truthy};
@@ -8,6 +9,7 @@ use super::settings::{self, Effect, Kind, Range, SETTINGS, Setting};
 use super::value::{Entry, Node, Value};
 use super::{Finding, Place};
 use crate::deliver::graphite::Namespace;
+use crate::deliver::librato::pattern::Pattern;
 use crate::deliver::repeater::Target;
 use crate::flush::{HistogramRule, Threshold};
 use std::collections::{BTreeMap, HashMap};
@@ -21,8 +23,12 @@ pub(super) enum Typed {
     Histogram(Vec<HistogramRule>),
     Namespace(Namespace),
     Number(u64),
+    Pattern(Pattern),
+    Patterns(Vec<Pattern>),
     Server(Server),
     Servers(Vec<Listener>),
+    /// Each with its value as JSON.
+    Tags(Vec<(String, String)>),
     Targets(Vec<Target>),
     Text(String),
     Thresholds(Vec<Threshold>),
@@ -33,6 +39,7 @@ pub(super) enum Typed {
 pub(super) enum Backend {
     Console,
     Graphite,
+    Librato,
     Repeater,
 }
 
@@ -104,7 +111,7 @@ impl Checker<'_> {
             .filter(|entry| entry.node.value != Value::Undefined)
         {
             if settings::is_group(&entry.key) {
-                self.group(entry, &mut values);
+                self.group(&entry.key, entry, &mut values);
             } else if let Some(setting) =
                 settings::find(&entry.key).filter(|_| !entry.key.contains('.'))
             {
@@ -119,16 +126,17 @@ impl Checker<'_> {
         values
     }
 
-    fn group(&mut self, group: &Entry, values: &mut Values) {
+    fn group(&mut self, path: &str, group: &Entry, values: &mut Values) {
         let Value::Map(entries) = &group.node.value else {
             if truthy(&group.node.value) {
-                let message = format!("expected an object, found {}", shown(&group.node.value));
-                self.problem(
-                    group.node.place,
-                    &group.key,
-                    message,
-                    format!("write {}: {{ key: value, ... }}", group.key),
-                );
+                let found = if settings::keeps_secrets(path) {
+                    coerce::kind(&group.node.value).to_owned()
+                } else {
+                    shown(&group.node.value)
+                };
+                let message = format!("expected an object, found {found}");
+                let hint = format!("write {}: {{ key: value, ... }}", group.key);
+                self.problem(group.node.place, path, message, hint);
             }
             return;
         };
@@ -136,19 +144,17 @@ impl Checker<'_> {
             .iter()
             .filter(|entry| entry.node.value != Value::Undefined)
         {
-            let path = format!("{}.{}", group.key, entry.key);
-            match settings::find(&path) {
-                Some(setting) => self.setting(&path, setting, entry, values),
-                None => {
-                    let prefix = format!("{}.", group.key);
-                    self.unknown(
-                        &path,
-                        entry,
-                        SETTINGS
-                            .iter()
-                            .filter_map(|s| s.name.strip_prefix(prefix.as_str())),
-                    );
-                }
+            let inside = format!("{path}.{}", entry.key);
+            if settings::is_group(&inside) {
+                self.group(&inside, entry, values);
+            } else if let Some(setting) = settings::find(&inside) {
+                self.setting(&inside, setting, entry, values);
+            } else {
+                let prefix = format!("{path}.");
+                let known = SETTINGS
+                    .iter()
+                    .filter_map(|s| s.name.strip_prefix(prefix.as_str())?.split('.').next());
+                self.unknown(&inside, entry, known);
             }
         }
     }
@@ -211,6 +217,11 @@ impl Checker<'_> {
             },
             Kind::FileMode => self.file_mode(path, setting, node).map(Typed::Number),
             Kind::Flag => Some(Typed::Flag(self.flag(path, node))),
+            Kind::Host => Some(Typed::Text(if truthy(value) {
+                coerce::string(value)
+            } else {
+                String::new()
+            })),
             Kind::Histogram => self.histogram(path, setting, node).map(Typed::Histogram),
             Kind::Namespace => Some(Typed::Namespace(self.namespace(path, node))),
             Kind::Number(range) => self.number(path, setting, range, node).map(Typed::Number),
@@ -219,7 +230,11 @@ impl Checker<'_> {
                 Value::Number(_) => Some(Typed::Text(coerce::string(value))),
                 _ => self.unexpected(path, setting, "a text", node),
             },
+            Kind::Pattern => self.pattern(path, node).map(Typed::Pattern),
+            Kind::Patterns => self.patterns(path, node).map(Typed::Patterns),
             Kind::Percentiles => self.thresholds(path, node).map(Typed::Thresholds),
+            Kind::Seconds => self.seconds(path, setting, node).map(Typed::Number),
+            Kind::Secret => self.secret(path, setting, node).map(Typed::Text),
             Kind::Server => self.server(path, setting, node).map(Typed::Server),
             Kind::Servers => self.servers(path, setting, node).map(Typed::Servers),
             Kind::Spelled => {
@@ -234,6 +249,8 @@ impl Checker<'_> {
                 }
                 Some(Typed::Text(text))
             }
+            Kind::Switch => (*value != Value::Null).then(|| Typed::Flag(self.flag(path, node))),
+            Kind::Tags => self.tags(path, node).map(Typed::Tags),
             Kind::Text => match value {
                 Value::String(text) => (!text.is_empty()).then(|| Typed::Text(text.clone())),
                 _ if !truthy(value) => None,
@@ -243,6 +260,7 @@ impl Checker<'_> {
             Kind::Title => truthy(value).then(|| Typed::Text(coerce::string(value))),
             Kind::TimerFields => self.timer_fields(path, node).map(Typed::Fields),
             Kind::Ttl => Some(Typed::Number(self.ttl(path, node))),
+            Kind::Web(web) => self.web(path, web, node).map(Typed::Text),
         }
     }
 

@@ -1,9 +1,10 @@
 //! What names mean: look-ups in values, in the machine's own objects, and calls.
 
+use super::super::coerce::kind;
 use super::super::coerce::{string, text_number};
 use super::super::value::Value;
 use super::evaluate::{Evaluated, Evaluator, Stop, is_nothing};
-use super::explain::{self, kind};
+use super::explain;
 use super::methods::{self, Trouble};
 use oxc_ast::ast::{
     Argument, ArrowFunctionBody, CallExpression, ChainElement, ChainExpression,

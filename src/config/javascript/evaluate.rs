@@ -3,6 +3,7 @@
 use super::super::Place;
 use super::super::coerce::{string, truthy};
 use super::super::environment::Environment;
+use super::super::settings;
 use super::super::value::{Entry, Fault, Node, Tree, Value};
 use super::explain::{self, explain};
 use super::lines::{ASSIGN, Lines};
@@ -326,7 +327,17 @@ impl<'t> Evaluator<'t> {
             },
         };
         // The value is looked at in any case, for what is wrong in it.
+        let before = self.faults.len();
         let node = self.node(&property.value);
+        if matches!(property.value, Expression::Identifier(_))
+            && key.as_ref().is_ok_and(|key| settings::keeps_secret(key))
+        {
+            // Its text without quotes: a message would show it.
+            for fault in &mut self.faults[before..] {
+                fault.message = "a name is not a value".into();
+                fault.hint = "a text needs quotes".into();
+            }
+        }
         let key = key?;
         if key == "__proto__" {
             let message = "__proto__ is no key: it says what an object inherits";

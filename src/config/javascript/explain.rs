@@ -1,7 +1,6 @@
 //! What has no value here: what to say of it, and what to write in its place.
 
 use super::super::nesting;
-use super::super::value::Value;
 use super::methods;
 use oxc_ast::ast::Expression;
 
@@ -19,20 +18,6 @@ pub(super) const HINT_STATEMENT: &str = "a configuration is one value: write wha
 pub(super) fn hint_functions() -> String {
     let names = methods::FUNCTIONS.join(", ");
     format!("{HINT_CALL}; the functions are {names}")
-}
-
-/// A value as messages name its type.
-pub(super) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Undefined => "undefined",
-        Value::Null => "null",
-        Value::Bool(_) => "a truth value",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::List(_) => "a list",
-        Value::Map(_) => "an object",
-        Value::Regex { .. } => "a regular expression",
-    }
 }
 
 /// Whether the text begins with a statement that has no value, as scripts do; the message if so.

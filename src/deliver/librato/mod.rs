@@ -1,0 +1,372 @@
+//! The Librato backend: a flush as measurements with tags, and as gauges and counters with a source when the
+//! old way is wanted too, in posts of JSON.
+//!
+//! A flush waits in the outbox when the service could not be reached and has taken nothing of it; it is
+//! encoded again then, without what was stopped meanwhile. What the service refuses is lost and counted, and
+//! so is the rest of a flush of which a part went through: sent again, the service would add that part up
+//! twice. Running totals begin with the backend, that is with the process or with new settings of it.
+
+pub mod batch;
+pub mod measure;
+mod name;
+pub mod pattern;
+pub mod post;
+mod summary;
+
+use super::runner::Fate;
+use super::status::Status;
+use crate::metric::meter::Outside;
+use crate::metric::snapshot::Snapshot;
+use crate::runtime::clock::{Clock, monotonic_ms, rounded_seconds};
+use crate::runtime::rate_limit::RateLimit;
+use measure::{Encoded, Encoder};
+use pattern::Pattern;
+use post::{Outcome, Service};
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Where posts go when nothing else is said.
+pub const API: &str = "https://metrics-api.librato.com";
+
+/// A percentile and the text it is named by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Threshold {
+    /// The percentile; one from above, that is below 0, has no measurement.
+    pub percent: f64,
+    /// As written, e.g. `99.9`.
+    pub label: String,
+}
+
+/// Everything that shapes measurements and the way out.
+#[derive(Clone, PartialEq)]
+pub struct Options {
+    /// Who signs in (`librato.email`).
+    pub email: String,
+    /// With what; it is shown nowhere (`librato.token`).
+    pub token: String,
+    /// Scheme, host, port and a base path of the service (`librato.api`).
+    pub api: String,
+    /// An HTTP proxy, with user and password if it wants them (`librato.proxy.uri`).
+    pub proxy: Option<String>,
+    /// How long a post may take (`librato.postTimeoutSecs`).
+    pub post_timeout: Duration,
+    /// How long to wait before the one retry (`librato.retryDelaySecs`).
+    pub retry_delay: Duration,
+    /// The source of measurements that have none in their name (`librato.source`).
+    pub source: Option<String>,
+    /// What the global tag `host` is set to, whatever `tags` has for it.
+    pub host: Option<String>,
+    /// Global tags, each with its value as JSON (`librato.tags`).
+    pub tags: Vec<(String, String)>,
+    /// Its first group is the source; what it matches leaves the name (`librato.sourceRegex`).
+    pub source_regex: Option<Pattern>,
+    /// Only buckets one of these is found in, when there are any (`librato.includeMetrics`).
+    pub include: Vec<Pattern>,
+    /// No bucket one of these is found in (`librato.excludeMetrics`).
+    pub exclude: Vec<Pattern>,
+    /// Times are multiples of so many seconds; 0 leaves them (`librato.snapTime`).
+    pub snap: i64,
+    /// Counters are sums of an interval, not running totals (`librato.countersAsGauges`).
+    pub counters_as_gauges: bool,
+    /// Leave out `statsd.` and `numStats` (`librato.skipInternalMetrics`).
+    pub skip_internal: bool,
+    /// Most measurements of a post (`librato.batchSize`).
+    pub batch_size: usize,
+    /// A whole timer is named as its 100th percentile (`librato.alwaysSuffixPercentile`).
+    pub always_suffix: bool,
+    /// Before every name, without its dot; may be empty (`librato.globalPrefix`).
+    pub global_prefix: String,
+    /// Post the old way too (`librato.writeToLegacy`).
+    pub write_to_legacy: bool,
+    /// Percentiles of timers in the order written (`percentThreshold`).
+    pub thresholds: Vec<Threshold>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            email: String::new(),
+            token: String::new(),
+            api: API.into(),
+            proxy: None,
+            post_timeout: Duration::from_secs(4),
+            retry_delay: Duration::from_secs(5),
+            source: None,
+            host: None,
+            tags: Vec::new(),
+            source_regex: None,
+            include: Vec::new(),
+            exclude: Vec::new(),
+            snap: 10,
+            counters_as_gauges: true,
+            skip_internal: true,
+            batch_size: 500,
+            always_suffix: false,
+            global_prefix: String::new(),
+            write_to_legacy: false,
+            thresholds: vec![Threshold {
+                percent: 90.0,
+                label: "90".into(),
+            }],
+        }
+    }
+}
+
+/// Shows what may be shown: no token, and no proxy, which may have a password in it.
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("api", &self.api)
+            .field("source", &self.source)
+            .field("host", &self.host)
+            .field("tags", &self.tags)
+            .field("source_regex", &self.source_regex)
+            .field("include", &self.include)
+            .field("exclude", &self.exclude)
+            .field("snap", &self.snap)
+            .field("counters_as_gauges", &self.counters_as_gauges)
+            .field("skip_internal", &self.skip_internal)
+            .field("batch_size", &self.batch_size)
+            .field("always_suffix", &self.always_suffix)
+            .field("global_prefix", &self.global_prefix)
+            .field("write_to_legacy", &self.write_to_legacy)
+            .field("thresholds", &self.thresholds)
+            .field("post_timeout", &self.post_timeout)
+            .field("retry_delay", &self.retry_delay)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The backend: encoder, way out, and what it remembers between flushes.
+#[derive(Debug)]
+pub struct Librato {
+    encoder: Encoder,
+    service: Service,
+    clock: Clock,
+    /// The flush that is to be tried again.
+    waiting: Option<Arc<Snapshot>>,
+    /// The service wants to be left alone until then.
+    quiet_until: Option<Instant>,
+    said_dropped: RateLimit,
+    said_exhausted: RateLimit,
+    said_lost: RateLimit,
+}
+
+impl Librato {
+    /// A backend that has posted nothing yet.
+    pub fn new(options: &Options, clock: Clock) -> Self {
+        Self {
+            encoder: Encoder::new(options),
+            service: Service::new(options),
+            clock,
+            waiting: None,
+            quiet_until: None,
+            said_dropped: RateLimit::new(),
+            said_exhausted: RateLimit::new(),
+            said_lost: RateLimit::new(),
+        }
+    }
+
+    /// Posts one flush, with the one retry of each post.
+    ///
+    /// # Errors
+    /// When nothing of it went through but may do so later, or when the service asked for a pause.
+    pub(super) fn deliver(
+        &mut self,
+        snapshot: &Arc<Snapshot>,
+        outside: &Outside,
+        status: &Status,
+    ) -> io::Result<Fate> {
+        if let Some(until) = self.quiet_until {
+            let left = until.saturating_duration_since(Instant::now());
+            if !left.is_zero() {
+                let seconds = left.as_secs() + 1;
+                let message = format!("the service asked for a pause of {seconds} s more");
+                return Err(io::Error::new(io::ErrorKind::QuotaExceeded, message));
+            }
+            self.quiet_until = None;
+        }
+        let again = (self.waiting.take()).is_some_and(|waiting| Arc::ptr_eq(&waiting, snapshot));
+        let Encoded {
+            batches,
+            dropped,
+            exhausted,
+        } = self.encoder.encode(snapshot, again);
+        if !again {
+            self.tell_dropped(dropped, exhausted, outside);
+        }
+        if batches.is_empty() {
+            return Ok(Fate::Delivered);
+        }
+        let attempted = || status.set(&[("last_flush", rounded_seconds(self.clock.now_ms()))]);
+        attempted();
+        let outcome = self.service.post(batches);
+        attempted();
+        let fate = self.settle(outcome, outside);
+        if fate.is_err() {
+            self.waiting = Some(snapshot.clone());
+        }
+        fate
+    }
+
+    fn tell_dropped(&self, dropped: u64, exhausted: u64, outside: &Outside) {
+        outside.measurements_dropped.add(dropped);
+        if dropped > 0
+            && let Some(suppressed) = self.said_dropped.pass(monotonic_ms())
+        {
+            log::warn!(
+                "librato: {dropped} measurements of a flush were left out: no name, a number the service \
+                 does not take, or of a type it refused before{}",
+                more(suppressed)
+            );
+        }
+        if exhausted > 0
+            && let Some(suppressed) = self.said_exhausted.pass(monotonic_ms())
+        {
+            log::warn!(
+                "librato: a regular expression took too long on {exhausted} names and counts as not found \
+                 there; simplify includeMetrics, excludeMetrics or sourceRegex{}",
+                more(suppressed)
+            );
+        }
+    }
+
+    /// What the outcome of the posts means for the flush.
+    fn settle(&mut self, outcome: Outcome, outside: &Outside) -> io::Result<Fate> {
+        let Outcome {
+            delivered,
+            lost,
+            conflicts,
+            retry_after,
+            error,
+        } = outcome;
+        let encoder = &mut self.encoder;
+        let fresh: Vec<_> = (conflicts.iter().filter(|name| encoder.stop(name))).collect();
+        if let Some(first) = fresh.first() {
+            log::warn!(
+                "librato: {} metrics are of another type at the service and are not sent until a restart, \
+                 e.g. {first}; delete them there, or see countersAsGauges",
+                fresh.len()
+            );
+        }
+        // A clock that cannot be set that far ahead is a pause without an end, and no pause.
+        self.quiet_until = retry_after.and_then(|pause| Instant::now().checked_add(pause));
+        match error {
+            Some(error) if delivered == 0 => return Err(error),
+            Some(error) => {
+                if let Some(suppressed) = self.said_lost.pass(monotonic_ms()) {
+                    log::error!(
+                        "librato: {lost} of {} posts of a flush were lost: {error}{}",
+                        delivered + lost,
+                        more(suppressed)
+                    );
+                }
+            }
+            None => {}
+        }
+        outside.posts_lost.add(lost as u64);
+        Ok(if delivered == 0 && lost > 0 {
+            Fate::Lost
+        } else {
+            Fate::Delivered
+        })
+    }
+}
+
+fn more(suppressed: u64) -> String {
+    if suppressed == 0 {
+        String::new()
+    } else {
+        format!(" [{suppressed} more since the last report]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metric::snapshot::Gauge;
+    use std::io::ErrorKind;
+
+    fn backend() -> (Librato, Outside) {
+        let clock = Clock::Manual(crate::runtime::clock::Manual::new(0));
+        (Librato::new(&Options::default(), clock), Outside::default())
+    }
+
+    fn settled(outcome: Outcome) -> (Result<Fate, ErrorKind>, u64) {
+        let (mut librato, outside) = backend();
+        let fate = librato.settle(outcome, &outside);
+        (
+            fate.map_err(|error| error.kind()),
+            outside.posts_lost.total(),
+        )
+    }
+
+    #[test]
+    fn a_flush_waits_only_when_nothing_of_it_went_through() {
+        let reset = || Some(ErrorKind::ConnectionReset.into());
+        for (delivered, lost, error, expected) in [
+            (2, 0, None, (Ok(Fate::Delivered), 0)),
+            (0, 2, reset(), (Err(ErrorKind::ConnectionReset), 0)),
+            (1, 1, reset(), (Ok(Fate::Delivered), 1)),
+            (1, 1, None, (Ok(Fate::Delivered), 1)),
+            (0, 2, None, (Ok(Fate::Lost), 2)),
+        ] {
+            let outcome = Outcome {
+                delivered,
+                lost,
+                error,
+                ..Outcome::default()
+            };
+            assert_eq!(settled(outcome), expected, "{delivered} {lost}");
+        }
+    }
+
+    #[test]
+    fn a_flush_with_nothing_to_say_is_no_attempt() {
+        let (mut librato, outside) = backend();
+        let status = Status::new("librato");
+        let empty = Arc::new(Snapshot::default());
+        let fate = librato.deliver(&empty, &outside, &status);
+        assert_eq!(fate.expect("nothing can fail"), Fate::Delivered);
+        assert_eq!(status.fields(), []);
+    }
+
+    #[test]
+    fn a_pause_the_service_asks_for_is_kept() {
+        let (mut librato, outside) = backend();
+        let outcome = Outcome {
+            delivered: 1,
+            retry_after: Some(Duration::from_secs(3600)),
+            ..Outcome::default()
+        };
+        assert_eq!(
+            librato.settle(outcome, &outside).expect("fine"),
+            Fate::Delivered
+        );
+        let snapshot = Arc::new(Snapshot {
+            gauges: vec![Gauge {
+                name: "g".into(),
+                value: 1.0,
+            }],
+            ..Snapshot::default()
+        });
+        let status = Status::new("librato");
+        let error = librato
+            .deliver(&snapshot, &outside, &status)
+            .expect_err("not yet");
+        assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
+        assert_eq!(status.fields(), [], "no attempt was made");
+    }
+
+    #[test]
+    fn nothing_shows_the_token_or_the_proxy() {
+        let options = Options {
+            token: "hush".into(),
+            proxy: Some("http://user:hush@proxy".into()),
+            ..Options::default()
+        };
+        assert!(!format!("{options:?}").contains("hush"));
+    }
+}
