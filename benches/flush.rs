@@ -1,17 +1,18 @@
-//! From harvests to Graphite text: `merge/…`, `statistics/{exact,histogram}`, `graphite/…`.
-//! Throughput is in names.
+//! From harvests to what backends send: `merge/…`, `statistics/{exact,histogram}`, `graphite/…`, `librato/…`.
+//! Throughput is in names, for Librato in measurements.
 #![allow(missing_docs)]
 
 mod traffic;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use statsd_fast::deliver::graphite::{self, Encoder};
+use statsd_fast::deliver::librato::{self, measure};
 use statsd_fast::flush::{self, merge::State, statistics::Statistics};
 use statsd_fast::metric::cell::Timer;
 use statsd_fast::metric::harvest::{Harvest, Part};
 use statsd_fast::metric::registry::{NameId, Registry};
 use statsd_fast::metric::sample::Kind;
-use statsd_fast::metric::snapshot::{Counter, Snapshot};
+use statsd_fast::metric::snapshot::{self, Counter, Snapshot};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -129,5 +130,60 @@ fn encoding(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, merging, computing, encoding);
+/// An element is a measurement.
+fn measuring(c: &mut Criterion) {
+    let names = 100_000;
+    let counters = |name: fn(usize) -> String, value: fn(usize) -> f64| Snapshot {
+        counters: (0..names)
+            .map(|n| Counter {
+                name: name(n).into(),
+                value: value(n),
+                rate: value(n) / 10.0,
+            })
+            .collect(),
+        ..Snapshot::default()
+    };
+    let tagged = |n| format!("{}#service=web,node={}", traffic::name(n), n % 100);
+    let timers = 10_000;
+    let of_timers = Snapshot {
+        timers: (0..timers)
+            .map(|n| snapshot::Timer {
+                name: traffic::name(n).into(),
+                samples: n * 10..(n + 1) * 10,
+                ..snapshot::Timer::default()
+            })
+            .collect(),
+        samples: (0..timers * 10).map(|n| (n % 10) as f64 / 8.0).collect(),
+        ..Snapshot::default()
+    };
+    let mut group = c.benchmark_group("librato");
+    for (shape, snapshot, measurements) in [
+        (
+            "integers",
+            counters(traffic::name, |n| (n * 10) as f64),
+            names,
+        ),
+        (
+            "decimals",
+            counters(traffic::name, |n| n as f64 / 7.0),
+            names,
+        ),
+        ("tags", counters(tagged, |n| (n * 10) as f64), names),
+        ("timers", of_timers, 2 * timers),
+    ] {
+        let mut encoder = measure::Encoder::new(&librato::Options::default());
+        let encoded = encoder.encode(&snapshot, false);
+        let posts = encoded.batches.iter();
+        assert_eq!(
+            posts.map(|post| post.measurements).sum::<usize>(),
+            measurements
+        );
+        group.throughput(Throughput::Elements(measurements as u64));
+        group.bench_function(shape, |b| {
+            b.iter(|| encoder.encode(black_box(&snapshot), false));
+        });
+    }
+}
+
+criterion_group!(benches, merging, computing, encoding, measuring);
 criterion_main!(benches);
