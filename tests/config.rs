@@ -735,7 +735,7 @@ fn every_setting_of_librato_reaches_it() {
         librato::pattern::Pattern::new(source, flags).expect("a regular expression")
     };
     let written = librato_of(
-        "api: 'http://[::1]:8080/base', source: 7, host: 'h', tags: {os: 'linux', rack: '7'},
+        "api: 'http://localhost:8080/base', source: 7, host: 'h', tags: {os: 'linux', rack: '7'},
          sourceRegex: /^([^.]+)\\./i, includeMetrics: [/^my\\./g, '/^web$/', '^a'],
          excludeMetrics: [/x/], snapTime: '60', countersAsGauges: false, skipInternalMetrics: 0,
          retryDelaySecs: 0.2, postTimeoutSecs: '1.5', batchSize: 2000, alwaysSuffixPercentile: true,
@@ -751,7 +751,7 @@ fn every_setting_of_librato_reaches_it() {
     let expected = librato::Options {
         email: "e".into(),
         token: "t".into(),
-        api: "http://[::1]:8080/base".into(),
+        api: "http://localhost:8080/base".into(),
         proxy: Some("http://u:p@proxy:3128".into()),
         post_timeout: Duration::from_millis(1500),
         retry_delay: Duration::from_millis(200),
@@ -817,7 +817,7 @@ fn what_librato_cannot_use_is_told_and_secrets_are_not() {
     let text = "{backends: ['librato'], librato: {
 email: 5,
 token: 98765,
-api: 'http://me:98765@host',
+api: 'ftp://me:98765@host',
 proxy: {uri: 'socks://me:98765@host'},
 sourceRegex: '(',
 includeMetrics: [/a/y, 5, /(?<n/],
@@ -846,8 +846,8 @@ sourceRegexp: 1}}";
         [
             "2:librato.email: expected a text in quotes, found 5",
             "3:librato.token: expected a text in quotes, found a number",
-            "4:librato.api: an address with a user or a password; they have keys of their own",
-            "5:librato.proxy.uri: expected an address that begins with http:// or https://",
+            "4:librato.api: an address begins with `https://` or `http://`",
+            "5:librato.proxy.uri: a proxy's address is `http://host:port`",
             "6:librato.sourceRegex: is no regular expression: Parsing error at position 1: \
              Opening parenthesis without closing parenthesis",
             "7:librato.includeMetrics[0]: is no regular expression: the flag y is not supported",

@@ -139,7 +139,7 @@ const DECIDED: &[(&str, &str, &str, &str)] = &[
 const REFUSED: &[(&str, &[&str])] = &[
     (
         "api_noscheme",
-        &["librato.api: expected an address that begins with http:// or https://"],
+        &["librato.api: an address begins with `https://` or `http://`"],
     ),
     (
         "noemail",

@@ -369,6 +369,7 @@ fn backends(
         }
         _ => {}
     }
+    librato::addresses(values, checker);
     if listed.contains(&Backend::Librato) {
         librato::credentials(values, place, checker);
     }

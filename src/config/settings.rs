@@ -85,17 +85,8 @@ pub enum Kind {
     TimerFields,
     /// Flushes a gauge lives; what is no whole number above 1 is 1.
     Ttl,
-    /// An address that begins with `http://` or `https://`; falsy is the default. No message shows it.
-    Web(Web),
-}
-
-/// What an address of [`Kind::Web`] is like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Web {
-    /// One, for hints.
-    pub example: &'static str,
-    /// It may have a user and a password in it.
-    pub credentials: bool,
+    /// The address of a server; falsy is the default. No message shows it: a password may stand in it.
+    Web,
 }
 
 /// The limits of a number.
@@ -175,15 +166,6 @@ impl Setting {
     }
 }
 
-const API_SCHEMES: Web = Web {
-    example: "https://metrics-api.librato.com",
-    credentials: false,
-};
-const PROXY_SCHEMES: Web = Web {
-    example: "http://proxy.example.org:3128",
-    credentials: true,
-};
-
 /// All keys, by subject.
 #[rustfmt::skip]
 pub const SETTINGS: &[Setting] = &[
@@ -238,8 +220,8 @@ pub const SETTINGS: &[Setting] = &[
     row("console.format", Kind::Choice(&["node", "json"]), "\"node\"", "Console: node for StatsD's own layout, json for one object a line.").reloaded(),
     row("librato.email", Kind::Text, "undefined", "Librato: who signs in; needed.").reloaded(),
     row("librato.token", Kind::Secret, "undefined", "Librato: the API token of that account; needed, and shown nowhere.").reloaded(),
-    row("librato.api", Kind::Web(API_SCHEMES), "\"https://metrics-api.librato.com\"", "Librato: address of the service, or of one that speaks as it does; a path goes before its own.").reloaded(),
-    row("librato.proxy.uri", Kind::Web(PROXY_SCHEMES), "undefined", "Librato: proxy to reach it through, e.g. \"http://user:password@proxy.example.org:3128\".").reloaded(),
+    row("librato.api", Kind::Web, "\"https://metrics-api.librato.com\"", "Librato: address of the service, or of one that speaks as it does; a path goes before its own.").reloaded(),
+    row("librato.proxy.uri", Kind::Web, "undefined", "Librato: proxy to reach it through, e.g. \"http://user:password@proxy.example.org:3128\".").reloaded(),
     row("librato.source", Kind::Title, "undefined", "Librato: tag source of measurements whose name has none.").reloaded(),
     row("librato.host", Kind::Host, "undefined", "Librato: global tag host; without it tags.host, or the name of this machine; false for none.").reloaded(),
     row("librato.tags", Kind::Tags, "{}", "Librato: global tags; the service uses them where a measurement has no tag of its own.").reloaded(),
@@ -313,7 +295,7 @@ pub(super) fn keeps_secret(key: &str) -> bool {
 pub(super) fn keeps_secrets(name: &str) -> bool {
     let inside = |setting: &&Setting| is_inside(setting, name);
     let mut settings = SETTINGS.iter().filter(inside);
-    settings.any(|setting| matches!(setting.kind, Kind::Secret | Kind::Web(_)))
+    settings.any(|setting| matches!(setting.kind, Kind::Secret | Kind::Web))
 }
 
 /// Whether some names are inside the object `name`.

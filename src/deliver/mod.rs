@@ -314,9 +314,8 @@ fn run(backend: &Backend, clock: &Clock, outside: &Outside, snapshots: &Queue, s
         Backend::Repeater(_) => {}
         Backend::Librato(options) => {
             let mut librato = Librato::new(options, clock.clone());
-            let destination = format!("librato: {}", options.api);
-            let setting = "librato.api and librato.proxy";
-            run_until_delivered(outside, snapshots, &destination, setting, |snapshot| {
+            // Its errors name the address and the way out.
+            run_until_delivered(outside, snapshots, "librato", "", |snapshot| {
                 librato.deliver(snapshot, outside, status)
             });
         }

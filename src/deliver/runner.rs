@@ -19,7 +19,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// The other side, as the log has it.
 struct Peer<'a> {
     destination: &'a str,
-    /// The keys of the configuration that say where it is.
+    /// The keys of the configuration that say where it is; empty when its errors say what to do.
     setting: &'a str,
     failing_since: Option<Instant>,
     /// Whether the log has this outage.
@@ -54,8 +54,8 @@ impl<'a> Peer<'a> {
             } else {
                 format!(" [{suppressed} more since the last report]")
             };
-            let hint = sink::hint(error, self.setting);
-            log::error!("{destination}: {outcome}: {error}; {hint}{more}");
+            let error = explained(error, self.setting);
+            log::error!("{destination}: {outcome}: {error}{more}");
         }
     }
 
@@ -68,6 +68,15 @@ impl<'a> Peer<'a> {
             let destination = self.destination;
             log::info!("{destination} is back after {seconds} s; flushes that waited: {waited}");
         }
+    }
+}
+
+/// An error with the way out of it.
+fn explained(error: &io::Error, setting: &str) -> String {
+    if setting.is_empty() {
+        error.to_string()
+    } else {
+        format!("{error}; {}", sink::hint(error, setting))
     }
 }
 
@@ -173,10 +182,8 @@ pub(super) fn confirm(
 fn give_up(queue: &Queue, destination: &str, setting: &str, error: &io::Error) {
     let lost = queue.abandon();
     if lost > 0 {
-        let hint = sink::hint(error, setting);
-        log::error!(
-            "{destination}: flushes not delivered at the end and lost: {lost}: {error}; {hint}"
-        );
+        let error = explained(error, setting);
+        log::error!("{destination}: flushes not delivered at the end and lost: {lost}: {error}");
     }
 }
 

@@ -198,8 +198,6 @@ pub fn hint(error: &io::Error, setting: &str) -> String {
                 "likely cause: the peer closed the connection; see its log, or correct {setting}"
             )
         }
-        io::ErrorKind::QuotaExceeded => "what comes meanwhile waits in the outbox".into(),
-        io::ErrorKind::Other => "the other side answered; see its log, or what it says".into(),
         // The resolver's errors carry no number of the system.
         _ if error.raw_os_error().is_none() => {
             format!(

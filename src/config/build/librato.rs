@@ -5,9 +5,28 @@ use super::super::check::{Checker, Typed, Values};
 use super::super::environment::Environment;
 use super::{flag, number, text};
 use crate::deliver::librato::pattern::Pattern;
-use crate::deliver::librato::{self, Threshold};
+use crate::deliver::librato::{self, Threshold, post};
 use crate::flush;
 use std::time::Duration;
+
+/// Adds addresses that are none to the problems.
+pub(super) fn addresses(values: &Values, checker: &mut Checker<'_>) {
+    let mut check = |key: &str, checked: fn(&str) -> Result<(), String>| {
+        let Some((Typed::Text(address), place)) = values.get(key) else {
+            return;
+        };
+        if let Err(error) = checked(address) {
+            let message = error.strip_prefix(&format!("`{key}`: ")).unwrap_or(&error);
+            let hint = "write e.g. \"https://metrics-api.librato.com\", for a proxy \
+                        \"http://proxy.example.org:3128\"";
+            checker.problem(*place, key, message, hint);
+        }
+    };
+    check("librato.api", |address| post::check(address, None));
+    check("librato.proxy.uri", |address| {
+        post::check(librato::API, Some(address))
+    });
+}
 
 /// Adds what is missing to sign in to the problems.
 pub(super) fn credentials(values: &Values, place: Option<Place>, checker: &mut Checker<'_>) {

@@ -1,7 +1,7 @@
-//! The settings of the Librato backend that no other has: patterns, tags, seconds, secrets and addresses.
+//! The settings of the Librato backend that no other has: patterns, tags, seconds and secrets.
 
 use super::super::coerce::{self, kind, shown, truthy};
-use super::super::settings::{Setting, Web};
+use super::super::settings::Setting;
 use super::super::value::{Node, Value};
 use super::Checker;
 use crate::deliver::librato::pattern::Pattern;
@@ -111,25 +111,6 @@ impl Checker<'_> {
         }
     }
 
-    /// An address that begins with `http://` or `https://`. Messages do not show it: passwords stand in such.
-    pub(super) fn web(&mut self, path: &str, web: Web, node: &Node) -> Option<String> {
-        let wrong = match &node.value {
-            value if !truthy(value) => return None,
-            Value::String(text) => match web_fault(text, web) {
-                None => return Some(text.clone()),
-                Some(fault) => fault.to_owned(),
-            },
-            value => format!("expected an address in quotes, found {}", kind(value)),
-        };
-        self.problem(
-            node.place,
-            path,
-            wrong,
-            format!("write e.g. \"{}\"", web.example),
-        );
-        None
-    }
-
     /// Plain values by name. They go out as they are written, whatever the service says to what is no text.
     pub(super) fn tags(&mut self, path: &str, node: &Node) -> Option<Vec<(String, String)>> {
         const HINT: &str = "write e.g. { os: \"linux\", rack: \"7\" }";
@@ -163,92 +144,5 @@ impl Checker<'_> {
             tags.push((entry.key.clone(), json));
         }
         Some(tags)
-    }
-}
-
-/// What is wrong with an address, in words.
-fn web_fault(text: &str, web: Web) -> Option<&'static str> {
-    let begins = |scheme: &str| {
-        let head = text.get(..scheme.len())?;
-        head.eq_ignore_ascii_case(scheme)
-            .then(|| &text[scheme.len()..])
-    };
-    let Some(rest) = begins("http://").or_else(|| begins("https://")) else {
-        return Some("expected an address that begins with http:// or https://");
-    };
-    if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Some("an address has no blanks in it");
-    }
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let (credentials, place) = match authority.rsplit_once('@') {
-        Some((credentials, place)) => (Some(credentials), place),
-        None => (None, authority),
-    };
-    if credentials.is_some() && !web.credentials {
-        return Some("an address with a user or a password; they have keys of their own");
-    }
-    // An IPv6 address has colons of its own, in brackets.
-    let (host, behind) = match place.strip_prefix('[').map(|rest| rest.split_once(']')) {
-        Some(Some(parts)) => parts,
-        Some(None) => return Some("a [ without its ] in an address"),
-        None => place.split_at(place.find(':').unwrap_or(place.len())),
-    };
-    if host.is_empty() {
-        return Some("an address without a host");
-    }
-    let port = match behind.strip_prefix(':') {
-        Some("") => None,
-        Some(port) => Some(port),
-        None if behind.is_empty() => None,
-        None => return Some("an address with something behind its ]"),
-    };
-    let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
-    match port {
-        Some(port) if !is_port(port) => Some("an address whose port is none from 1 to 65535"),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_looked_through() {
-        let fault = |text, credentials| {
-            let web = Web {
-                example: "",
-                credentials,
-            };
-            web_fault(text, web)
-        };
-        for good in [
-            "https://metrics-api.librato.com",
-            "HTTP://127.0.0.1:8080",
-            "http://[::1]:80/base/path?x#y",
-            "http://host:",
-            "http://host/",
-        ] {
-            assert_eq!(fault(good, false), None, "{good}");
-        }
-        assert_eq!(fault("http://u:p@host:3128", true), None);
-        for bad in [
-            "127.0.0.1:9",
-            "metrics.example.org",
-            "ftp://host",
-            "http://",
-            "http://:80",
-            "http:///path",
-            "http://host:0",
-            "http://host:65536",
-            "http://host:x",
-            "http://[::1",
-            "http://[::1]80",
-            "http://ho st",
-            "http://u:p@host",
-            "\u{fc}\u{fc}\u{fc}\u{fc}",
-        ] {
-            assert!(fault(bad, false).is_some(), "{bad}");
-        }
     }
 }

@@ -234,7 +234,7 @@ impl Checker<'_> {
             Kind::Patterns => self.patterns(path, node).map(Typed::Patterns),
             Kind::Percentiles => self.thresholds(path, node).map(Typed::Thresholds),
             Kind::Seconds => self.seconds(path, setting, node).map(Typed::Number),
-            Kind::Secret => self.secret(path, setting, node).map(Typed::Text),
+            Kind::Secret | Kind::Web => self.secret(path, setting, node).map(Typed::Text),
             Kind::Server => self.server(path, setting, node).map(Typed::Server),
             Kind::Servers => self.servers(path, setting, node).map(Typed::Servers),
             Kind::Spelled => {
@@ -260,7 +260,6 @@ impl Checker<'_> {
             Kind::Title => truthy(value).then(|| Typed::Text(coerce::string(value))),
             Kind::TimerFields => self.timer_fields(path, node).map(Typed::Fields),
             Kind::Ttl => Some(Typed::Number(self.ttl(path, node))),
-            Kind::Web(web) => self.web(path, web, node).map(Typed::Text),
         }
     }
 

@@ -236,14 +236,11 @@ impl Librato {
     /// What the outcome of the posts means for the flush.
     fn settle(&mut self, outcome: Outcome, outside: &Outside) -> io::Result<Fate> {
         let Outcome {
-            delivered,
-            lost,
-            conflicts,
-            retry_after,
-            error,
+            delivered, lost, ..
         } = outcome;
         let encoder = &mut self.encoder;
-        let fresh: Vec<_> = (conflicts.iter().filter(|name| encoder.stop(name))).collect();
+        let names = outcome.conflicts.iter();
+        let fresh: Vec<_> = names.filter(|name| encoder.stop(name)).collect();
         if let Some(first) = fresh.first() {
             log::warn!(
                 "librato: {} metrics are of another type at the service and are not sent until a restart, \
@@ -251,28 +248,36 @@ impl Librato {
                 fresh.len()
             );
         }
-        // A clock that cannot be set that far ahead is a pause without an end, and no pause.
-        self.quiet_until = retry_after.and_then(|pause| Instant::now().checked_add(pause));
-        match error {
-            Some(error) if delivered == 0 => return Err(error),
-            Some(error) => {
-                if let Some(suppressed) = self.said_lost.pass(monotonic_ms()) {
-                    log::error!(
-                        "librato: {lost} of {} posts of a flush were lost: {error}{}",
-                        delivered + lost,
-                        more(suppressed)
-                    );
-                }
-            }
-            None => {}
+        // A pause that ends beyond the clock is none.
+        let pause = outcome.retry_after;
+        self.quiet_until = pause.and_then(|pause| Instant::now().checked_add(pause));
+        outside.measurements_dropped.add(outcome.refused as u64);
+        if lost == 0 {
+            return Ok(Fate::Delivered);
+        }
+        let error = outcome.error.unwrap_or_else(|| io::ErrorKind::Other.into());
+        if delivered == 0 && !is_refusal(&error) {
+            return Err(error);
         }
         outside.posts_lost.add(lost as u64);
-        Ok(if delivered == 0 && lost > 0 {
+        if let Some(suppressed) = self.said_lost.pass(monotonic_ms()) {
+            let (posts, more) = (delivered + lost, more(suppressed));
+            log::error!("librato: {lost} of {posts} posts of a flush were lost: {error}{more}");
+        }
+        Ok(if delivered == 0 {
             Fate::Lost
         } else {
             Fate::Delivered
         })
     }
+}
+
+/// Whether the service answered that it does not take this, so that it would not the next time either.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::QuotaExceeded | io::ErrorKind::InvalidData
+    )
 }
 
 fn more(suppressed: u64) -> String {
@@ -305,22 +310,41 @@ mod tests {
 
     #[test]
     fn a_flush_waits_only_when_nothing_of_it_went_through() {
-        let reset = || Some(ErrorKind::ConnectionReset.into());
+        let (none, reset) = (None, Some(ErrorKind::ConnectionReset));
+        let (busy, bad) = (Some(ErrorKind::Other), Some(ErrorKind::InvalidData));
         for (delivered, lost, error, expected) in [
-            (2, 0, None, (Ok(Fate::Delivered), 0)),
-            (0, 2, reset(), (Err(ErrorKind::ConnectionReset), 0)),
-            (1, 1, reset(), (Ok(Fate::Delivered), 1)),
-            (1, 1, None, (Ok(Fate::Delivered), 1)),
-            (0, 2, None, (Ok(Fate::Lost), 2)),
+            (2, 0, none, (Ok(Fate::Delivered), 0)),
+            (0, 2, reset, (Err(ErrorKind::ConnectionReset), 0)),
+            (0, 2, busy, (Err(ErrorKind::Other), 0)),
+            (1, 1, reset, (Ok(Fate::Delivered), 1)),
+            (1, 1, bad, (Ok(Fate::Delivered), 1)),
+            (0, 2, bad, (Ok(Fate::Lost), 2)),
+            (0, 1, Some(ErrorKind::PermissionDenied), (Ok(Fate::Lost), 1)),
+            (0, 1, Some(ErrorKind::QuotaExceeded), (Ok(Fate::Lost), 1)),
         ] {
             let outcome = Outcome {
                 delivered,
                 lost,
-                error,
+                error: error.map(io::Error::from),
                 ..Outcome::default()
             };
-            assert_eq!(settled(outcome), expected, "{delivered} {lost}");
+            assert_eq!(settled(outcome), expected, "{delivered} {lost} {error:?}");
         }
+    }
+
+    #[test]
+    fn what_a_post_lost_in_part_is_counted_and_what_conflicts_is_stopped() {
+        let (mut librato, outside) = backend();
+        let outcome = Outcome {
+            delivered: 1,
+            refused: 3,
+            conflicts: vec!["g".into()],
+            ..Outcome::default()
+        };
+        let fate = librato.settle(outcome, &outside).expect("it went through");
+        assert_eq!(fate, Fate::Delivered);
+        assert_eq!(outside.measurements_dropped.total(), 3);
+        assert!(!librato.encoder.stop("g"), "it is stopped already");
     }
 
     #[test]

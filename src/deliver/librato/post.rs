@@ -16,12 +16,34 @@ pub struct Outcome {
     pub delivered: usize,
     /// Posts that were not.
     pub lost: usize,
+    /// Measurements refused in posts that were taken in part.
+    pub refused: usize,
+    /// Posts that failed, first and second tries alike.
+    pub failed: usize,
     /// Names to stop sending.
     pub conflicts: Vec<String>,
     /// How long the service wants to be left alone.
     pub retry_after: Option<Duration>,
-    /// Why the last post failed that may be tried again.
+    /// Of the first post lost: what happened, the likely cause, the way out.
     pub error: Option<io::Error>,
+}
+
+/// Whether the addresses can be used.
+///
+/// # Errors
+/// The setting that cannot, and why; no credentials.
+pub fn check(api: &str, proxy: Option<&str>) -> Result<(), String> {
+    let begins = |text: &str, scheme: &str| {
+        let head = text.get(..scheme.len());
+        head.is_some_and(|head| head.eq_ignore_ascii_case(scheme))
+    };
+    if !begins(api, "http://") && !begins(api, "https://") {
+        return Err("`librato.api`: an address begins with `https://` or `http://`".into());
+    }
+    if proxy.is_some_and(|proxy| !begins(proxy, "http://")) {
+        return Err("`librato.proxy.uri`: a proxy's address is `http://host:port`".into());
+    }
+    Ok(())
 }
 
 impl Service {
