@@ -6,12 +6,16 @@
 //! so is the rest of a flush of which a part went through: sent again, the service would add that part up
 //! twice. Running totals begin with the backend, that is with the process or with new settings of it.
 
+mod address;
 pub mod batch;
+mod http;
 pub mod measure;
 mod name;
 pub mod pattern;
 pub mod post;
+mod reply;
 mod summary;
+mod tunnel;
 
 use super::runner::Fate;
 use super::status::Status;

@@ -1,0 +1,368 @@
+//! The connection that an HTTP client uses, with the deadline that it does not keep itself.
+//!
+//! A client that blocks in a look-up, in the handshake of TLS or in a proxy's answer cannot be told to
+//! stop, unless somebody else holds its connection. So we do: the way to the peer is opened here, through
+//! a proxy if there is one, and the client is given an entrance on the loopback device, which is to it a
+//! proxy. What it says is carried to the peer and back; at the deadline both sides are shut, and the
+//! client, which sees its connection end, ends too. No thread stays behind.
+
+use super::address::{Proxy, basic};
+use crossbeam::channel::{Receiver, Sender, bounded};
+use socket2::SockRef;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, Builder, Scope, ScopedJoinHandle};
+use std::time::{Duration, Instant};
+
+/// The longest head of a proxy's answer, in bytes.
+const HEAD_MAX: usize = 8 * 1024;
+
+/// Look-ups of names that may be under way. The resolver gives each up after a while of its own.
+const LOOKUPS_MAX: usize = 8;
+
+/// Look-ups under way, in all of the process.
+static LOOKUPS: AtomicUsize = AtomicUsize::new(0);
+
+/// Where a connection leads.
+pub(super) struct Route<'a> {
+    /// The peer's name or address.
+    pub(super) host: &'a str,
+    /// Its port.
+    pub(super) port: u16,
+    /// Who is asked to connect to it instead of us.
+    pub(super) proxy: Option<&'a Proxy>,
+}
+
+/// The user that a client names at its entrance.
+pub(super) const ENTRANCE_USER: &str = "entrance";
+
+/// Where the client enters: a proxy on the loopback device that asks for credentials, since everybody on
+/// the machine can connect to it.
+pub(super) struct Entrance {
+    /// Its address.
+    pub(super) address: SocketAddr,
+    /// The password of [`ENTRANCE_USER`], good for one connection.
+    pub(super) password: String,
+}
+
+/// How it went.
+pub(super) struct Carried<T> {
+    /// What the client returned; nothing when it panicked.
+    pub(super) answer: Option<T>,
+    /// What ended the connection: the deadline, or the peer's end of it; nothing when the client was done.
+    pub(super) broken: Option<io::Error>,
+}
+
+/// Connects to the peer.
+///
+/// # Errors
+/// When nobody answers until the deadline, or the proxy does not let us through.
+pub(super) fn dial(route: &Route<'_>, deadline: Instant) -> io::Result<TcpStream> {
+    let Some(proxy) = route.proxy else {
+        return connect(route.host, route.port, deadline);
+    };
+    let through = |error: io::Error| {
+        let (host, port) = (&proxy.host, proxy.port);
+        io::Error::new(error.kind(), format!("the proxy {host}:{port}: {error}"))
+    };
+    let mut stream = connect(&proxy.host, proxy.port, deadline).map_err(through)?;
+    ask(&mut stream, route, proxy, deadline).map_err(through)?;
+    Ok(stream)
+}
+
+fn connect(host: &str, port: u16, deadline: Instant) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let addresses = resolve(host, port, deadline)?;
+    let mut untried = addresses.len() as u32;
+    for address in addresses {
+        // A route that swallows everything must leave time for the other addresses.
+        let share = left(deadline)? / untried;
+        match TcpStream::connect_timeout(&address, share.max(Duration::from_millis(1))) {
+            Ok(stream) => {
+                // What comes from the client is whole already.
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+        untried -= 1;
+    }
+    Err(last)
+}
+
+/// The addresses of a name. The resolver knows no deadline: one that hangs is left to itself.
+fn resolve(host: &str, port: u16, deadline: Instant) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![(address, port).into()]);
+    }
+    let place = Place::take()
+        .ok_or_else(|| io::Error::other(format!("{LOOKUPS_MAX} look-ups of names hang")))?;
+    let (tell, told) = bounded(1);
+    let name = host.to_owned();
+    Builder::new().name("librato-dns".into()).spawn(move || {
+        let _place = place;
+        let addresses = (name.as_str(), port).to_socket_addrs();
+        // Nobody listens any more after the deadline.
+        let _ = tell.send(addresses.map(Iterator::collect));
+    })?;
+    told.recv_deadline(deadline).unwrap_or_else(|_| {
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the resolver hangs",
+        ))
+    })
+}
+
+/// One of the look-ups under way.
+struct Place;
+
+impl Place {
+    fn take() -> Option<Self> {
+        // Relaxed: it only counts.
+        let taken = LOOKUPS.fetch_add(1, Ordering::Relaxed);
+        let place = Self;
+        (taken < LOOKUPS_MAX).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        LOOKUPS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Asks a proxy to connect.
+fn ask(
+    stream: &mut TcpStream,
+    route: &Route<'_>,
+    proxy: &Proxy,
+    deadline: Instant,
+) -> io::Result<()> {
+    let peer = format!("{}:{}", route.host, route.port);
+    let mut request = format!("CONNECT {peer} HTTP/1.1\r\nHost: {peer}\r\nConnection: close\r\n");
+    if let Some(authorization) = &proxy.authorization {
+        request += &format!("Proxy-Authorization: {authorization}\r\n");
+    }
+    request += "\r\n";
+    stream.set_write_timeout(Some(left(deadline)?))?;
+    stream.write_all(request.as_bytes())?;
+    let head = read_head(stream, deadline)?;
+    stream.set_write_timeout(None)?;
+    stream.set_read_timeout(None)?;
+    let line = head.lines().next().unwrap_or_default();
+    match line.split(' ').nth(1) {
+        Some("200") => Ok(()),
+        Some("407") => Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "it wants other credentials (407); correct the user and password in `librato.proxy.uri`",
+        )),
+        _ => Err(io::Error::other(format!(
+            "it did not connect to {peer}: {line:?}; see its rules and its log"
+        ))),
+    }
+}
+
+/// Reads up to an empty line and no byte more, since what follows is not ours.
+fn read_head(stream: &mut TcpStream, deadline: Instant) -> io::Result<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        if head.len() == HEAD_MAX {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a head that does not end",
+            ));
+        }
+        stream.set_read_timeout(Some(left(deadline)?))?;
+        let mut byte = [0];
+        match stream.read(&mut byte) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => head.push(byte[0]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(as_timeout(error)),
+        }
+    }
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
+/// Lets a client speak to a peer until it returns, at most until the deadline. `answer_max` bounds what the
+/// peer may say in all, in bytes.
+///
+/// # Errors
+/// When the system has no thread or socket to give, or the client does not enter.
+pub(super) fn carry<T: Send>(
+    peer: &TcpStream,
+    answer_max: u64,
+    deadline: Instant,
+    client: impl FnOnce(&Entrance) -> T + Send,
+) -> io::Result<Carried<T>> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let entrance = Entrance {
+        address: listener.local_addr()?,
+        password: format!("{:016x}", RandomState::new().hash_one(0)),
+    };
+    let (entrance, ended) = (&entrance, &AtomicBool::new(false));
+    thread::scope(|scope| {
+        let (closes_when_done, done) = bounded::<()>(0);
+        let client = Builder::new()
+            .name("librato-http".into())
+            .spawn_scoped(scope, move || {
+                let _leaves = Leaves {
+                    ended,
+                    _closes_when_done: closes_when_done,
+                    entrance: entrance.address,
+                };
+                client(entrance)
+            })?;
+        let admitted = admit(listener, entrance, ended, deadline);
+        let broken = match &admitted {
+            Ok(Some(inner)) => pump(inner, peer, answer_max, &done, deadline)?,
+            Ok(None) => None,
+            Err(error) => Some(io::Error::new(error.kind(), error.to_string())),
+        };
+        // The client's side must be closed before it is waited for.
+        drop(admitted);
+        Ok(Carried {
+            answer: client.join().ok(),
+            broken,
+        })
+    })
+}
+
+/// Tells that a client has ended, by a panic too.
+struct Leaves<'a> {
+    ended: &'a AtomicBool,
+    _closes_when_done: Sender<()>,
+    entrance: SocketAddr,
+}
+
+impl Drop for Leaves<'_> {
+    fn drop(&mut self) {
+        // Release: who sees it set may also count on the client having no more to do with the entrance.
+        self.ended.store(true, Ordering::Release);
+        // Wakes who waits for a client that never came; after it came in nobody listens.
+        let _ = TcpStream::connect(self.entrance);
+    }
+}
+
+/// Waits for the client; nothing when it ended without entering.
+fn admit(
+    listener: TcpListener,
+    entrance: &Entrance,
+    ended: &AtomicBool,
+    deadline: Instant,
+) -> io::Result<Option<TcpStream>> {
+    let pass = basic(ENTRANCE_USER, &entrance.password);
+    loop {
+        SockRef::from(&listener).set_read_timeout(Some(left(deadline)?))?;
+        let (mut stream, _) = listener.accept().map_err(as_timeout)?;
+        if ended.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        // Anyone else who connects gets no answer.
+        let Ok(head) = read_head(&mut stream, deadline) else {
+            continue;
+        };
+        let shows_pass = head.lines().any(|line| {
+            let pair = line.split_once(": ");
+            pair.is_some_and(|(name, value)| {
+                name.eq_ignore_ascii_case("proxy-authorization") && value == pass
+            })
+        });
+        if shows_pass {
+            stream.set_read_timeout(None)?;
+            stream.set_nodelay(true)?;
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+            return Ok(Some(stream));
+        }
+    }
+}
+
+/// Shuts connections, so that whoever reads or writes them ends.
+struct Shuts<'a>([&'a TcpStream; 2]);
+
+impl Drop for Shuts<'_> {
+    fn drop(&mut self) {
+        for stream in self.0 {
+            // Shut already by the other side, it is.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Carries both ways until the client is done or the deadline has come; returns what went wrong.
+fn pump(
+    inner: &TcpStream,
+    peer: &TcpStream,
+    answer_max: u64,
+    done: &Receiver<()>,
+    deadline: Instant,
+) -> io::Result<Option<io::Error>> {
+    thread::scope(|scope| {
+        let shuts = Shuts([inner, peer]);
+        start(scope, "librato-send", || outward(inner, peer))?;
+        let receiving = start(scope, "librato-receive", || inward(peer, inner, answer_max))?;
+        let ended = done.recv_deadline(deadline);
+        drop(shuts);
+        if ended.is_err_and(|error| error.is_timeout()) {
+            return Ok(Some(timed_out()));
+        }
+        Ok(receiving.join().ok().and_then(Result::err))
+    })
+}
+
+fn start<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> io::Result<ScopedJoinHandle<'scope, T>> {
+    Builder::new().name(name.into()).spawn_scoped(scope, work)
+}
+
+/// Carries what the client says. A peer that takes no more may have answered before it stopped: then the
+/// client must still get rid of its words to come to the answer.
+fn outward(mut inner: &TcpStream, mut peer: &TcpStream) {
+    if io::copy(&mut inner, &mut peer).is_err() {
+        let _ = io::copy(&mut inner, &mut io::sink());
+    }
+}
+
+/// Carries what the peer says.
+fn inward(peer: &TcpStream, mut inner: &TcpStream, answer_max: u64) -> io::Result<()> {
+    let mut answer = peer.take(answer_max);
+    let mut bytes = [0; 16 * 1024];
+    let end = loop {
+        match answer.read(&mut bytes) {
+            Ok(0) => break Ok(()),
+            // A client that has read enough.
+            Ok(length) if inner.write_all(&bytes[..length]).is_err() => break Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => break Err(error),
+        }
+    };
+    let _ = inner.shutdown(Shutdown::Write);
+    end
+}
+
+/// What is left until the deadline.
+fn left(deadline: Instant) -> io::Result<Duration> {
+    deadline
+        .checked_duration_since(Instant::now())
+        .filter(|left| !left.is_zero())
+        .ok_or_else(timed_out)
+}
+
+/// What is returned when the deadline has come.
+pub(super) fn timed_out() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "no answer in time")
+}
+
+/// The system says of a socket with a timeout that it would block.
+fn as_timeout(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::WouldBlock {
+        return timed_out();
+    }
+    error
+}
