@@ -290,3 +290,22 @@ fn alone_proxies_in_the_environment_are_not_used() {
         [1, 0, 0]
     );
 }
+
+#[test]
+fn without_authorities_nobody_is_trusted() {
+    let test = "alone_without_authorities_nobody_is_trusted";
+    alone(test, &[("SSL_CERT_FILE", "/nonexistent/authorities.pem")]);
+}
+
+#[test]
+#[ignore = "without_authorities_nobody_is_trusted runs it"]
+fn alone_without_authorities_nobody_is_trusted() {
+    if !is_alone("alone_without_authorities_nobody_is_trusted") {
+        return;
+    }
+    let encrypts = Authority::new().sign("localhost");
+    let api = FakeApi::start_encrypted(Rules::default(), encrypts);
+    let outcome = post(&options(api.url()), vec![batch("a")]);
+    assert_eq!(counts(&outcome), [0, 1, 2]);
+    assert!(error(&outcome).contains("SSL_CERT_FILE"), "{outcome:?}");
+}

@@ -366,3 +366,91 @@ fn as_timeout(error: io::Error) -> io::Error {
     }
     error
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENT: Duration = Duration::from_secs(60);
+
+    /// Both ends of a connection: the one that is carried to, and the peer's own.
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let address = listener.local_addr().expect("it is bound");
+        let near = TcpStream::connect(address).expect("it listens");
+        (near, listener.accept().expect("it connected").0)
+    }
+
+    fn carry_all<T: Send>(
+        near: &TcpStream,
+        client: impl FnOnce(&Entrance) -> T + Send,
+    ) -> Carried<T> {
+        carry(near, 1000, Instant::now() + PATIENT, client).expect("threads and sockets")
+    }
+
+    /// What a client does to enter, with this password.
+    fn enter(entrance: &Entrance, password: &str) -> io::Result<TcpStream> {
+        let mut stream = TcpStream::connect(entrance.address)?;
+        let pass = basic(ENTRANCE_USER, password);
+        let request = format!("CONNECT a:1 HTTP/1.1\r\nProxy-Authorization: {pass}\r\n\r\n");
+        stream.write_all(request.as_bytes())?;
+        let head = read_head(&mut stream, Instant::now() + PATIENT)?;
+        assert_eq!(head, "HTTP/1.1 200 OK\r\n\r\n");
+        stream.set_read_timeout(None)?;
+        Ok(stream)
+    }
+
+    #[test]
+    fn a_client_that_does_not_enter_is_not_waited_for() {
+        let (near, _peer) = pair();
+        let carried = carry_all(&near, |_| 7);
+        assert_eq!(carried.answer, Some(7));
+        assert!(carried.broken.is_none());
+        let carried = carry_all(&near, |_| -> u8 { panic!("as clients do") });
+        assert_eq!(carried.answer, None);
+        assert!(carried.broken.is_none());
+    }
+
+    #[test]
+    fn nobody_else_is_let_in() {
+        let (near, mut peer) = pair();
+        peer.write_all(b"hello").expect("the system takes it");
+        let carried = carry_all(&near, |entrance| {
+            let stranger = enter(entrance, "0000").expect_err("a stranger");
+            assert_eq!(stranger.kind(), io::ErrorKind::UnexpectedEof);
+            drop(TcpStream::connect(entrance.address).expect("it listens"));
+            let mut stream = enter(entrance, &entrance.password).expect("a pass");
+            let mut heard = [0; 5];
+            stream.read_exact(&mut heard).expect("it is carried");
+            heard
+        });
+        assert_eq!(carried.answer.as_ref(), Some(b"hello"));
+    }
+
+    #[test]
+    fn a_peer_may_say_so_much_and_no_more() {
+        let (near, mut peer) = pair();
+        peer.write_all(&[b'x'; 5000]).expect("the system takes it");
+        let carried = carry_all(&near, |entrance| {
+            let mut stream = enter(entrance, &entrance.password).expect("a pass");
+            let mut heard = Vec::new();
+            stream.read_to_end(&mut heard).expect("it ends");
+            heard.len()
+        });
+        assert_eq!(carried.answer, Some(1000));
+    }
+
+    #[test]
+    fn a_client_is_not_held_by_a_peer_that_has_gone() {
+        let (near, peer) = pair();
+        drop(peer);
+        let carried = carry_all(&near, |entrance| {
+            let mut stream = enter(entrance, &entrance.password).expect("a pass");
+            stream.write_all(&vec![0; 8 * 1024 * 1024])
+        });
+        carried
+            .answer
+            .expect("no panic")
+            .expect("somebody takes it");
+    }
+}
