@@ -21,6 +21,7 @@ pub(crate) fn options(api: &str) -> Options {
         proxy: None,
         post_timeout: PATIENT,
         retry_delay: Duration::from_millis(10),
+        ..Options::default()
     }
 }
 
