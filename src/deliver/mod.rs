@@ -24,7 +24,7 @@ use graphite::Graphite;
 use librato::Librato;
 use outbox::{Limits, Outbox, Queue};
 use repeater::Repeater;
-use runner::{Fate, confirm, run_each, run_until_delivered};
+use runner::{confirm, run_each, run_until_delivered};
 use status::Status;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -22,7 +22,7 @@ use super::status::Status;
 use crate::metric::meter::Outside;
 use crate::metric::snapshot::Snapshot;
 use crate::runtime::clock::{Clock, monotonic_ms, rounded_seconds};
-use crate::runtime::rate_limit::RateLimit;
+use crate::runtime::rate_limit::{RateLimit, more};
 use measure::{Encoded, Encoder};
 use pattern::Pattern;
 use post::{Outcome, Service};
@@ -240,7 +240,10 @@ impl Librato {
     /// What the outcome of the posts means for the flush.
     fn settle(&mut self, outcome: Outcome, outside: &Outside) -> io::Result<Fate> {
         let Outcome {
-            delivered, lost, ..
+            delivered,
+            lost,
+            passing,
+            ..
         } = outcome;
         let encoder = &mut self.encoder;
         let names = outcome.conflicts.iter();
@@ -260,7 +263,7 @@ impl Librato {
             return Ok(Fate::Delivered);
         }
         let error = outcome.error.unwrap_or_else(|| io::ErrorKind::Other.into());
-        if delivered == 0 && !is_refusal(&error) {
+        if delivered == 0 && passing > 0 {
             return Err(error);
         }
         outside.posts_lost.add(lost as u64);
@@ -273,22 +276,6 @@ impl Librato {
         } else {
             Fate::Delivered
         })
-    }
-}
-
-/// Whether the service answered that it does not take this, so that it would not the next time either.
-fn is_refusal(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::PermissionDenied | io::ErrorKind::QuotaExceeded | io::ErrorKind::InvalidData
-    )
-}
-
-fn more(suppressed: u64) -> String {
-    if suppressed == 0 {
-        String::new()
-    } else {
-        format!(" [{suppressed} more since the last report]")
     }
 }
 
@@ -314,25 +301,23 @@ mod tests {
 
     #[test]
     fn a_flush_waits_only_when_nothing_of_it_went_through() {
-        let (none, reset) = (None, Some(ErrorKind::ConnectionReset));
-        let (busy, bad) = (Some(ErrorKind::Other), Some(ErrorKind::InvalidData));
-        for (delivered, lost, error, expected) in [
-            (2, 0, none, (Ok(Fate::Delivered), 0)),
-            (0, 2, reset, (Err(ErrorKind::ConnectionReset), 0)),
-            (0, 2, busy, (Err(ErrorKind::Other), 0)),
-            (1, 1, reset, (Ok(Fate::Delivered), 1)),
-            (1, 1, bad, (Ok(Fate::Delivered), 1)),
-            (0, 2, bad, (Ok(Fate::Lost), 2)),
-            (0, 1, Some(ErrorKind::PermissionDenied), (Ok(Fate::Lost), 1)),
-            (0, 1, Some(ErrorKind::QuotaExceeded), (Ok(Fate::Lost), 1)),
+        let kind = ErrorKind::ConnectionReset;
+        for (delivered, lost, passing, expected) in [
+            (2, 0, 0, (Ok(Fate::Delivered), 0)),
+            (0, 2, 2, (Err(kind), 0)),
+            (0, 2, 1, (Err(kind), 0)),
+            (1, 1, 1, (Ok(Fate::Delivered), 1)),
+            (1, 1, 0, (Ok(Fate::Delivered), 1)),
+            (0, 2, 0, (Ok(Fate::Lost), 2)),
         ] {
             let outcome = Outcome {
                 delivered,
                 lost,
-                error: error.map(io::Error::from),
+                passing,
+                error: (lost > 0).then(|| kind.into()),
                 ..Outcome::default()
             };
-            assert_eq!(settled(outcome), expected, "{delivered} {lost} {error:?}");
+            assert_eq!(settled(outcome), expected, "{delivered} {lost} {passing}");
         }
     }
 

@@ -41,6 +41,9 @@ pub struct Outcome {
     pub delivered: usize,
     /// Batches that were not.
     pub lost: usize,
+    /// Of those lost, the ones that may be taken another time: the connection, the deadline or the service
+    /// failed, or it wants to be left alone.
+    pub passing: usize,
     /// Measurements refused in batches that were taken in part.
     pub refused: usize,
     /// Posts that failed, first and second tries alike.
@@ -149,16 +152,23 @@ impl Service {
                 }
                 Some(Fate::Failed { error, .. }) => {
                     outcome.lost += 1;
+                    outcome.passing += 1;
                     outcome.error.get_or_insert(error);
                 }
                 Some(Fate::Refused {
-                    error, conflicts, ..
+                    error,
+                    conflicts,
+                    rest,
                 }) => {
                     outcome.lost += 1;
+                    outcome.passing += usize::from(rest.is_some());
                     outcome.error.get_or_insert(error);
                     outcome.conflicts.extend(conflicts);
                 }
-                None => outcome.lost += 1,
+                None => {
+                    outcome.lost += 1;
+                    outcome.passing += 1;
+                }
             }
         }
         outcome.conflicts.sort_unstable();
