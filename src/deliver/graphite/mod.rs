@@ -286,7 +286,7 @@ impl Graphite {
     /// Closes the connection that was kept, if any, and sees the last flush through.
     ///
     /// # Errors
-    /// Those of [`Graphite::deliver`]; the last flush may be lost.
+    /// As when a flush is sent; the last one may be lost.
     pub fn finish(&mut self) -> io::Result<()> {
         let (Some(host), Some(last)) = (self.host.clone(), self.unconfirmed.take()) else {
             return Ok(());
