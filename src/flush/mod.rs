@@ -245,13 +245,17 @@ impl Flusher {
                 }
                 Woke::Time => false,
                 Woke::Question(question) => {
+                    // One harvest is enough for all who asked before it, as long as nothing else is due. Who
+                    // asks later may have sent something meanwhile, and wants to see it.
+                    let mut others = questions.len();
                     self.collect();
                     self.answer(question);
-                    // One harvest is enough for all who wait, as long as nothing else is due.
-                    while self.clock.steady_ms() < self.next_ms
+                    while others > 0
+                        && self.clock.steady_ms() < self.next_ms
                         && orders.is_empty()
                         && let Ok(question) = questions.try_recv()
                     {
+                        others -= 1;
                         self.answer(question);
                     }
                     continue;
