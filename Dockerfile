@@ -9,6 +9,8 @@ COPY . .
 RUN cargo build --release --locked --bin statsd-fast
 
 FROM debian:bookworm-slim
+# The authorities that https is checked against; the slim image has none.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /build/target/release/statsd-fast /usr/bin/statsd-fast
 COPY packaging/config.js /etc/statsd-fast/config.js
 # Of no entry in /etc/passwd, and by number, so that it can be seen not to be root.
