@@ -6,7 +6,7 @@ use super::sink;
 use crate::metric::meter::Outside;
 use crate::metric::snapshot::Snapshot;
 use crate::runtime::clock::monotonic_ms;
-use crate::runtime::rate_limit::RateLimit;
+use crate::runtime::rate_limit::{RateLimit, more};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,11 +49,7 @@ impl<'a> Peer<'a> {
         }
         if let Some(suppressed) = self.complaints.pass(monotonic_ms()) {
             self.said = true;
-            let more = if suppressed == 0 {
-                String::new()
-            } else {
-                format!(" [{suppressed} more since the last report]")
-            };
+            let more = more(suppressed);
             let error = explained(error, self.setting);
             log::error!("{destination}: {outcome}: {error}{more}");
         }

@@ -10,7 +10,7 @@ use super::runner::Fate;
 use super::sink::{self, Kept};
 use crate::metric::snapshot::Snapshot;
 use crate::runtime::clock::{Clock, monotonic_ms, rounded_seconds};
-use crate::runtime::rate_limit::RateLimit;
+use crate::runtime::rate_limit::{RateLimit, more};
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Instant;
@@ -264,11 +264,7 @@ impl Graphite {
             return;
         }
         if let Some(suppressed) = self.complaints.pass(monotonic_ms()) {
-            let more = if suppressed == 0 {
-                String::new()
-            } else {
-                format!(" [{suppressed} more since the last report]")
-            };
+            let more = more(suppressed);
             log::warn!(
                 "graphite: {host}:{}: the peer does not keep connections, it ends them after one flush, so \
                  every flush is sent twice; write graphite: {{ persistent: false }}, or see its log{more}",

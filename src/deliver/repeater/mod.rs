@@ -18,7 +18,7 @@ use super::sink;
 use crate::metric::copied::{self, Copied, Empties, Feed, Inlet, Limits, Outlet};
 use crate::metric::meter::Outside;
 use crate::runtime::clock::monotonic_ms;
-use crate::runtime::rate_limit::RateLimit;
+use crate::runtime::rate_limit::{RateLimit, more};
 use crossbeam::channel::{Receiver, bounded};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -359,11 +359,7 @@ impl Troubles {
         self.count(1);
         if let Some(suppressed) = self.complaints.pass(monotonic_ms()) {
             self.since.get_or_insert_with(Instant::now);
-            let more = if suppressed == 0 {
-                String::new()
-            } else {
-                format!(" [{suppressed} more since the last report]")
-            };
+            let more = more(suppressed);
             log::error!(
                 "{}: copies are lost: {error}; {}{more}",
                 self.name,
