@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, fs};
 
 /// The command line that replaces our binary, if any.
@@ -156,6 +157,11 @@ impl Daemon {
         &self.process.log
     }
 
+    /// The process itself.
+    pub(crate) fn process(&self) -> &Process {
+        &self.process
+    }
+
     /// Where the admin interface is, if there is one.
     pub(crate) fn admin(&self) -> Option<SocketAddr> {
         let address = |line: &String| {
@@ -247,22 +253,34 @@ pub(crate) fn client_of(address: SocketAddr) -> UdpSocket {
     socket
 }
 
-/// A TCP port that was free a moment ago.
+/// A TCP port for a program that has to be told one; see [`unclaimed`].
 pub(crate) fn free_tcp_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free TCP port");
-    listener
-        .local_addr()
-        .expect("a bound socket has an address")
-        .port()
+    unclaimed(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
 }
 
-/// A UDP port that was free a moment ago.
+/// A UDP port for a program that has to be told one; see [`unclaimed`].
 pub(crate) fn free_udp_port() -> u16 {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free UDP port");
-    socket
-        .local_addr()
-        .expect("a bound socket has an address")
-        .port()
+    unclaimed(|port| UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
+}
+
+/// A port that is free, outside the range from which the kernel answers a bind to port 0 and names
+/// clients: nothing else here takes it between this look at it and the bind of the program that is told.
+/// No two calls of one process give the same port, and processes start at different ones.
+fn unclaimed(free: impl Fn(u16) -> bool) -> u16 {
+    const FIRST: u32 = 10_000;
+    const PORTS: u32 = 22_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    // Neighbouring process ids are a hundred ports apart.
+    let start = std::process::id().wrapping_mul(100);
+    for _ in 0..PORTS {
+        let step = TAKEN.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + start.wrapping_add(step) % PORTS;
+        let port = u16::try_from(port).expect("the range ends below 65536");
+        if free(port) {
+            return port;
+        }
+    }
+    panic!("every port from {FIRST} on is taken");
 }
 
 /// Whether a name in a flush cannot be held against the original: its value depends on the clock, or it

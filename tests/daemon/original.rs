@@ -1,9 +1,9 @@
 //! The original: npm's `statsd`, installed once into cargo's directory for test output.
 
 use super::directory::Directory;
-use super::log::{DEADLINE, Log};
+use super::log::DEADLINE;
 use super::process::Process;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
 use std::sync::OnceLock;
@@ -52,7 +52,7 @@ impl Original {
                 admin: SocketAddr::from((Ipv4Addr::LOCALHOST, admin)),
                 _directory: directory,
             };
-            if listens(&original.process.log, original.admin) {
+            if listens(&original.process, original.admin) {
                 return original;
             }
         }
@@ -60,14 +60,15 @@ impl Original {
     }
 }
 
-/// Waits until an original that prints `log` listens; false when another process was faster at a port of it.
-pub(crate) fn listens(log: &Log, admin: SocketAddr) -> bool {
+/// Waits until the original that runs as `process` listens at `admin`; false when somebody else was faster
+/// at a port of it.
+pub(crate) fn listens(process: &Process, admin: SocketAddr) -> bool {
     let start = Instant::now();
     // It says that it is up before it has bound anything, so there is no event to wait for. The admin
-    // interface is bound last.
-    while TcpStream::connect(admin).is_err() {
-        if log.has_ended() {
-            let said = log.lines();
+    // interface is bound last. That a connection is accepted there would not tell by whom.
+    while !process.listens_on(admin.port()) {
+        if process.log.has_ended() {
+            let said = process.log.lines();
             assert!(
                 said.iter().any(|line| line.contains("EADDRINUSE")),
                 "the original does not start:\n{}",
@@ -78,8 +79,7 @@ pub(crate) fn listens(log: &Log, admin: SocketAddr) -> bool {
         assert!(start.elapsed() < DEADLINE, "the original does not listen");
         thread::sleep(Duration::from_millis(10));
     }
-    // Somebody listens there; that it is the original is sure while it lives.
-    !log.has_ended()
+    true
 }
 
 fn install() -> Result<PathBuf, String> {

@@ -1,8 +1,9 @@
 //! A child process whose output is followed and which does not outlive its test.
 
 use super::log::Log;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread;
+use std::{fs, thread};
 
 /// Killed when dropped; a failing test prints all it said.
 pub(crate) struct Process {
@@ -34,6 +35,23 @@ impl Process {
             .status()
             .expect("sh starts");
         assert!(status.success(), "signal {name} could not be sent");
+    }
+
+    /// Whether it is this process that listens on TCP `port` of an IPv4 address.
+    pub(crate) fn listens_on(&self, port: u16) -> bool {
+        let table = fs::read_to_string("/proc/net/tcp").expect("Linux lists its sockets");
+        // sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode; 0A is LISTEN (proc(5)).
+        let listening = table.lines().filter_map(|line| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            let here = fields.get(1)?.ends_with(&format!(":{port:04X}")) && fields[3] == "0A";
+            here.then(|| PathBuf::from(format!("socket:[{}]", fields[9])))
+        });
+        let listening: Vec<_> = listening.collect();
+        // An error: the process has ended, or closed the file while it was looked at.
+        let files = fs::read_dir(format!("/proc/{}/fd", self.child.id()));
+        let targets = files.into_iter().flatten().flatten();
+        let mut targets = targets.filter_map(|file| fs::read_link(file.path()).ok());
+        targets.any(|target| listening.contains(&target))
     }
 
     /// Waits until it has ended by itself.

@@ -147,7 +147,10 @@ impl Pair {
             .and_then(|port| u16::try_from(port).ok());
         let told = told.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         if let Some(admin) = told {
-            assert!(original::listens(daemon.log(), admin), "a port was taken");
+            assert!(
+                original::listens(daemon.process(), admin),
+                "a port was taken"
+            );
         }
         let options = written.options();
         let interval = options["flushInterval"].as_u64().unwrap_or(1000);
