@@ -16,10 +16,10 @@ use serde_json::json;
 use socket2::{Domain, Socket, Type};
 use statsd_fast::deliver::librato::Options;
 use statsd_fast::deliver::librato::batch::Batch;
-use statsd_fast::deliver::librato::post::{Outcome, check};
+use statsd_fast::deliver::librato::post::{Outcome, Service, check};
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Posts one batch to an API with these faults in its way; with the outcome, every request it got.
 fn meet(
@@ -315,6 +315,27 @@ fn a_service_that_wants_a_rest_gets_it() {
     let (outcome, requests) = meet([Fault::Answer(down)], PATIENT);
     assert_eq!(requests.len(), 1, "a rest longer than the pause");
     assert_eq!(outcome.retry_after, Some(Duration::from_secs(60)));
+}
+
+#[test]
+fn who_waits_before_the_retry_may_cut_the_pause_but_not_the_rest() {
+    let busy = Answer::text(503, "busy");
+    let rests = busy.clone().with("Retry-After", 1);
+    for (answer, rest) in [(busy, Duration::ZERO), (rests, Duration::from_secs(1))] {
+        let api = FakeApi::start(Rules::default());
+        api.script([Fault::Answer(answer)]);
+        let options = Options {
+            retry_delay: Duration::from_secs(3600),
+            ..options(api.url())
+        };
+        let start = Instant::now();
+        let mut pauses = Vec::new();
+        let batches = vec![batch("a")];
+        let outcome = Service::new(&options).post(batches, |pause| pauses.push(pause));
+        assert_eq!(counts(&outcome), [1, 0, 1]);
+        assert_eq!(pauses, [options.retry_delay - rest]);
+        assert!(start.elapsed() >= rest);
+    }
 }
 
 #[test]

@@ -316,7 +316,9 @@ fn run(backend: &Backend, clock: &Clock, outside: &Outside, snapshots: &Queue, s
             let mut librato = Librato::new(options, clock.clone());
             // Its errors name the address and the way out.
             run_until_delivered(outside, snapshots, "librato", "", |snapshot| {
-                librato.deliver(snapshot, outside, status)
+                // A stop does not wait for the retry; it has a deadline.
+                let pause = |at_most| snapshots.pause(at_most);
+                librato.deliver(snapshot, outside, status, pause)
             });
         }
         Backend::Graphite(options) => {

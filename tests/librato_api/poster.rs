@@ -5,6 +5,7 @@ use statsd_fast::deliver::librato::Options;
 use statsd_fast::deliver::librato::batch::Batch;
 use statsd_fast::deliver::librato::post::{Outcome, Service};
 use std::io::ErrorKind;
+use std::thread;
 use std::time::Duration;
 
 /// Long enough never to be reached on a machine that is busy.
@@ -37,7 +38,7 @@ pub(crate) fn batch(name: &str) -> Batch {
 
 /// Posts the batches of one flush.
 pub(crate) fn post(options: &Options, batches: Vec<Batch>) -> Outcome {
-    Service::new(options).post(batches)
+    Service::new(options).post(batches, thread::sleep)
 }
 
 /// How many were delivered, lost, and failed.

@@ -173,7 +173,7 @@ impl Librato {
         }
     }
 
-    /// Posts one flush, with the one retry of each post.
+    /// Posts one flush, with the one retry of each post after a `pause`; see [`Service::post`].
     ///
     /// # Errors
     /// When nothing of it went through but may do so later, or when the service asked for a pause.
@@ -182,6 +182,7 @@ impl Librato {
         snapshot: &Arc<Snapshot>,
         outside: &Outside,
         status: &Status,
+        pause: impl FnOnce(Duration),
     ) -> io::Result<Fate> {
         if let Some(until) = self.quiet_until {
             let left = until.saturating_duration_since(Instant::now());
@@ -206,7 +207,7 @@ impl Librato {
         }
         let attempted = || status.set(&[("last_flush", rounded_seconds(self.clock.now_ms()))]);
         attempted();
-        let outcome = self.service.post(batches);
+        let outcome = self.service.post(batches, pause);
         attempted();
         let fate = self.settle(outcome, outside);
         if fate.is_err() {
@@ -341,7 +342,7 @@ mod tests {
         let (mut librato, outside) = backend();
         let status = Status::new("librato");
         let empty = Arc::new(Snapshot::default());
-        let fate = librato.deliver(&empty, &outside, &status);
+        let fate = librato.deliver(&empty, &outside, &status, drop);
         assert_eq!(fate.expect("nothing can fail"), Fate::Delivered);
         assert_eq!(status.fields(), []);
     }
@@ -367,7 +368,7 @@ mod tests {
         });
         let status = Status::new("librato");
         let error = librato
-            .deliver(&snapshot, &outside, &status)
+            .deliver(&snapshot, &outside, &status, drop)
             .expect_err("not yet");
         assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
         assert_eq!(status.fields(), [], "no attempt was made");

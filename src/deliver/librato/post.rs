@@ -116,8 +116,11 @@ impl Service {
     /// or by a fault of the service are posted once more after a pause. When the service asks to be left
     /// alone for longer than that, those not posted yet are lost.
     ///
+    /// `pause` waits as long as it is told, or less when there is no time to lose: what the service asked
+    /// for is over before.
+    ///
     /// Four batches take two post deadlines and one pause at most; each four more, two post deadlines.
-    pub fn post(&mut self, batches: Vec<Batch>) -> Outcome {
+    pub fn post(&mut self, batches: Vec<Batch>, pause: impl FnOnce(Duration)) -> Outcome {
         let mut outcome = Outcome::default();
         let client = match &self.client {
             Ok(client) => client,
@@ -139,8 +142,11 @@ impl Service {
         let open = |at: &usize| matches!(fates[*at], None | Some(Fate::Failed { .. }));
         let again: Vec<_> = all.into_iter().filter(open).collect();
         let rest = fates.iter().flatten().filter_map(Fate::rest).max();
-        if !again.is_empty() && rest.is_none_or(|rest| rest <= self.retry_delay) {
-            thread::sleep(self.retry_delay);
+        let rest = rest.unwrap_or_default();
+        if !again.is_empty() && rest <= self.retry_delay {
+            // Who asks too early is refused again, however great the hurry.
+            thread::sleep(rest);
+            pause(self.retry_delay - rest);
             post(&mut fates, &again);
         }
         for fate in fates {
