@@ -32,6 +32,10 @@ enum Manner {
 /// Where it is, and the head of every request it gets.
 fn proxy(manner: Manner) -> (String, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port for the proxy");
+    proxy_on(listener, manner)
+}
+
+fn proxy_on(listener: TcpListener, manner: Manner) -> (String, Receiver<String>) {
     let address = listener.local_addr().expect("it is bound").to_string();
     let (tell, heads) = mpsc::channel();
     thread::spawn(move || {
@@ -96,6 +100,25 @@ fn posts_go_through_a_proxy_that_is_asked_to_connect() {
         assert_eq!(request.header("proxy-authorization"), None);
         assert_eq!(request.header("host"), Some(&*host));
     }
+}
+
+#[test]
+fn a_proxy_may_have_an_ipv6_address() {
+    let Ok(listener) = TcpListener::bind("[::1]:0") else {
+        println!("SKIPPED: this machine has no ::1");
+        return;
+    };
+    let api = FakeApi::start(Rules::default());
+    let (address, heads) = proxy_on(listener, Manner::Connects);
+    assert!(address.starts_with("[::1]:"), "{address}");
+    let through = Options {
+        proxy: Some(format!("http://{address}")),
+        ..options(api.url())
+    };
+    assert_eq!(counts(&post(&through, vec![batch("a")])), [1, 0, 0]);
+    let head = heads.recv().expect("a request");
+    let host = format!("127.0.0.1:{}", api.port());
+    assert!(head.starts_with(&format!("CONNECT {host} ")), "{head}");
 }
 
 #[test]

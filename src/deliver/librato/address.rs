@@ -1,6 +1,7 @@
 //! Where posts go, as the configuration has it: the API's address, and a proxy's.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 /// The API: `scheme://host[:port][/base]`. Credentials, query and fragment are ignored, as
 /// the reference does.
@@ -30,6 +31,16 @@ impl Api {
         };
         let (_, authority, path) = split(rest);
         let (host, port) = host_and_port(authority, if https { 443 } else { 80 })?;
+        let host = match host {
+            Host::Name(name) => name,
+            // The HTTP client reads the host up to the first colon.
+            Host::V6(address) => {
+                return Err(format!(
+                    "the host cannot be an IPv6 address; give it a name, e.g. with the line \
+                     `{address} librato-api` in /etc/hosts, and write `{scheme}://librato-api:{port}`"
+                ));
+            }
+        };
         let path = path.split(['?', '#']).next().unwrap_or_default();
         let base = path.trim_end_matches('/');
         if !base.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -62,7 +73,7 @@ impl Api {
 /// A proxy: `http://[user[:password]@]host[:port]`.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Proxy {
-    /// A name, or an IPv4 address.
+    /// A name or an address.
     pub(super) host: String,
     /// 80 unless one was given.
     pub(super) port: u16,
@@ -85,7 +96,10 @@ impl Proxy {
                     basic(&unescape(user), &unescape(password))
                 });
                 Ok(Self {
-                    host,
+                    host: match host {
+                        Host::Name(name) => name,
+                        Host::V6(address) => address.to_string(),
+                    },
                     port,
                     authorization,
                 })
@@ -103,7 +117,19 @@ impl Proxy {
 /// Not derived: the password must not get into a log.
 impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Proxy({}:{})", self.host, self.port)
+        write!(f, "Proxy({self})")
+    }
+}
+
+/// Host and port, as messages have them: no credentials.
+impl fmt::Display for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (host, port) = (&self.host, self.port);
+        if host.contains(':') {
+            write!(f, "[{host}]:{port}")
+        } else {
+            write!(f, "{host}:{port}")
+        }
     }
 }
 
@@ -123,20 +149,37 @@ fn split(text: &str) -> (Option<&str>, &str, &str) {
     }
 }
 
-fn host_and_port(text: &str, default: u16) -> Result<(String, u16), String> {
-    if text.starts_with('[') {
-        return Err(
-            "an IPv6 address cannot stand here; give the host a name, in /etc/hosts say".into(),
-        );
-    }
-    let (host, port) = match text.split_once(':') {
-        Some((host, "")) => (host, default),
-        Some((host, port)) => {
-            let port = port.parse().ok().filter(|port| *port > 0);
-            (host, port.ok_or("a port is a number from 1 to 65535")?)
-        }
-        None => (text, default),
+/// What stands for a host.
+enum Host {
+    /// A name, or an IPv4 address.
+    Name(String),
+    /// What stood in brackets.
+    V6(Ipv6Addr),
+}
+
+fn host_and_port(text: &str, default: u16) -> Result<(Host, u16), String> {
+    // The colons of an address are no end of it.
+    let end = match text.starts_with('[') {
+        true => text.find(']').unwrap_or(text.len()),
+        false => 0,
     };
+    let (host, port) = match text[end..].split_once(':') {
+        Some((host, port)) => (&text[..end + host.len()], port),
+        None => (text, ""),
+    };
+    let port = match port {
+        "" => default,
+        port => {
+            let port = port.parse().ok().filter(|port| *port > 0);
+            port.ok_or("a port is a number from 1 to 65535")?
+        }
+    };
+    if host.starts_with('[') {
+        let inside = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+        let address = inside.and_then(|it| it.parse().ok());
+        let address = address.ok_or("what stands in brackets is an IPv6 address")?;
+        return Ok((Host::V6(address), port));
+    }
     if host.is_empty() {
         return Err("there is no host in it".into());
     }
@@ -148,7 +191,7 @@ fn host_and_port(text: &str, default: u16) -> Result<(String, u16), String> {
                 .into(),
         );
     }
-    Ok((host.into(), port))
+    Ok((Host::Name(host.into()), port))
 }
 
 /// The value of a header for basic authentication.
@@ -230,7 +273,16 @@ mod tests {
             ("http://a:0", "a port"),
             ("http://a:65536", "a port"),
             ("http://a:b", "a port"),
-            ("http://[::1]:80", "IPv6"),
+            (
+                "http://[::1]:8080/",
+                "`::1 librato-api` in /etc/hosts, and write `http://librato-api:8080`",
+            ),
+            ("https://[2001:db8::1]", "write `https://librato-api:443`"),
+            ("http://[::1]:0", "a port"),
+            ("http://[::1]8080", "in brackets"),
+            ("http://[::1", "in brackets"),
+            ("http://[]:80", "in brackets"),
+            ("http://::1", "a port"),
             ("http://m\u{fc}nchen", "xn--"),
             ("http://a b", "a host"),
             ("http://a/b c", "a path"),
@@ -248,11 +300,17 @@ mod tests {
         assert_eq!(format!("{proxy:?}"), "Proxy(proxy:3128)");
         let proxy = Proxy::parse("http://proxy").expect("an address");
         assert_eq!((proxy.port, proxy.authorization), (80, None));
+        let proxy = Proxy::parse("http://user@[2001:db8::1]:3128").expect("an address");
+        assert_eq!((proxy.host.as_str(), proxy.port), ("2001:db8::1", 3128));
+        assert_eq!(format!("{proxy:?}"), "Proxy([2001:db8::1]:3128)");
+        let proxy = Proxy::parse("http://[::1]/").expect("an address");
+        assert_eq!((proxy.host.as_str(), proxy.port), ("::1", 80));
         for (proxy, reason) in [
             ("https://u:secret@proxy", "plain HTTP"),
             ("socks5://proxy", "`http://host:port`"),
             ("proxy:3128", "`http://host:port`"),
             ("http://u:secret@", "no host"),
+            ("http://u:secret@[fe80::1%eth0]:3128", "in brackets"),
         ] {
             let error = Proxy::parse(proxy).expect_err(proxy);
             assert!(error.contains(reason), "{proxy}: {error}");

@@ -63,10 +63,8 @@ pub(super) fn dial(route: &Route<'_>, deadline: Instant) -> io::Result<TcpStream
     let Some(proxy) = route.proxy else {
         return connect(route.host, route.port, deadline);
     };
-    let through = |error: io::Error| {
-        let (host, port) = (&proxy.host, proxy.port);
-        io::Error::new(error.kind(), format!("the proxy {host}:{port}: {error}"))
-    };
+    let through =
+        |error: io::Error| io::Error::new(error.kind(), format!("the proxy {proxy}: {error}"));
     let mut stream = connect(&proxy.host, proxy.port, deadline).map_err(through)?;
     ask(&mut stream, route, proxy, deadline).map_err(through)?;
     Ok(stream)
