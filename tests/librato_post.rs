@@ -166,11 +166,15 @@ fn a_fault_of_the_service_is_tried_again_once_with_the_same_body() {
 fn a_broken_connection_is_tried_again_once() {
     let garbage = b"\x15\x03\x01\x00\x02\x02\x46".to_vec();
     let half = b"HTTP/1.1 2".to_vec();
+    let first_line = b"HTTP/1.1 202 Accepted\r\n".to_vec();
     for fault in [
-        Fault::Reset,
+        Fault::Reset(Vec::new()),
+        Fault::Reset(half.clone()),
         Fault::Raw(Vec::new()),
         Fault::Raw(garbage),
         Fault::Raw(half),
+        Fault::Reset(first_line.clone()),
+        Fault::Raw(first_line),
     ] {
         let (outcome, requests) = meet([fault.clone()], PATIENT);
         assert_eq!(counts(&outcome), [1, 0, 1], "{fault:?}: {outcome:?}");

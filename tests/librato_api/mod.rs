@@ -34,8 +34,12 @@ pub(crate) enum Fault {
     Raw(Vec<u8>),
     /// These bytes, none perhaps, and then nothing until the peer goes away.
     Hang(Vec<u8>),
-    /// The connection is reset.
-    Reset,
+    /// These bytes, none perhaps, and the connection is reset.
+    Reset(Vec<u8>),
+    /// These bytes again and again, one at a time and so long apart, until the peer goes away.
+    Trickle(Vec<u8>, Duration),
+    /// It is checked, and answered after [`FakeApi::release`].
+    Held,
     /// It is answered as soon as its head is there, and its body is not read.
     Early(Answer),
 }
@@ -60,6 +64,8 @@ struct State {
     most_under_way: usize,
     /// Peers that went away from a request that hung.
     left: usize,
+    /// Whether requests that are held get their answers.
+    released: bool,
 }
 
 impl Shared {
@@ -81,8 +87,17 @@ impl FakeApi {
         Self::serve(rules, Some(encrypts))
     }
 
+    /// Listens in plain HTTP on a socket that a test prepared.
+    pub(crate) fn accept_on(listener: TcpListener) -> Self {
+        Self::serve_on(listener, Rules::default(), None)
+    }
+
     fn serve(rules: Rules, encrypts: Option<Encrypts>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port for the API");
+        Self::serve_on(listener, rules, encrypts)
+    }
+
+    fn serve_on(listener: TcpListener, rules: Rules, encrypts: Option<Encrypts>) -> Self {
         let port = listener.local_addr().expect("it is bound").port();
         let url = match encrypts {
             Some(_) => format!("https://localhost:{port}"),
@@ -96,6 +111,7 @@ impl FakeApi {
                 under_way: 0,
                 most_under_way: 0,
                 left: 0,
+                released: false,
             }),
             changed: Condvar::new(),
         });
@@ -131,6 +147,17 @@ impl FakeApi {
         self.shared.state().faults.extend(faults);
     }
 
+    /// From now on requests meet nothing.
+    pub(crate) fn heal(&self) {
+        self.shared.state().faults.clear();
+    }
+
+    /// Those that are held get their answers, now and from now on.
+    pub(crate) fn release(&self) {
+        self.shared.state().released = true;
+        self.shared.changed.notify_all();
+    }
+
     /// The service knows a name with a type, `COUNTER` or `GAUGE`, on both routes.
     pub(crate) fn declare(&self, name: &str, kind: &str) {
         self.shared.state().book.declare(name, kind);
@@ -158,6 +185,12 @@ impl FakeApi {
             .clone()
     }
 
+    /// Waits until what is stored satisfies somebody, and returns it.
+    pub(crate) fn wait_for_stored(&self, is: impl Fn(&[Stored]) -> bool) -> Vec<Stored> {
+        let state = self.wait_for(|state| is(state.book.stored()));
+        state.book.stored().to_vec()
+    }
+
     /// Waits until so many peers have gone away from requests that hung.
     pub(crate) fn wait_for_left(&self, count: usize) {
         drop(self.wait_for(|state| state.left >= count));
@@ -169,7 +202,13 @@ impl FakeApi {
             .changed
             .wait_timeout_while(self.shared.state(), DEADLINE, |state| !is(state))
             .expect("no test panics with the lock held");
-        assert!(!waited.timed_out(), "it has {:?}", state.requests);
+        if waited.timed_out() {
+            let requests = state.requests.iter().rev().take(10).cloned();
+            let requests: Vec<_> = requests.collect();
+            // Nobody may panic with the lock: connections go on.
+            drop(state);
+            panic!("waited {DEADLINE:?} in vain; the last requests: {requests:?}");
+        }
         state
     }
 }
@@ -202,7 +241,7 @@ fn converse<S: Read + Write>(
         let answer = {
             let mut state = shared.state();
             let answer = match &fault {
-                None | Some(Fault::Late(_)) => Some(state.book.check(&request)),
+                None | Some(Fault::Late(_) | Fault::Held) => Some(state.book.check(&request)),
                 Some(Fault::Answer(answer) | Fault::Early(answer)) => Some(answer.clone()),
                 Some(_) => None,
             };
@@ -216,12 +255,26 @@ fn converse<S: Read + Write>(
                 let _ = stream.write_all(bytes);
                 let _ = stream.flush();
             }
-            Some(Fault::Reset) => {
+            Some(Fault::Held) => {
+                let held = |state: &mut State| !state.released;
+                drop(shared.changed.wait_while(shared.state(), held));
+            }
+            Some(Fault::Reset(bytes)) => {
+                let _ = stream.write_all(bytes);
+                let _ = stream.flush();
                 let _ = SockRef::from(socket(stream)).set_linger(Some(Duration::ZERO));
             }
             _ => {}
         }
-        if let Some(Fault::Hang(_)) = fault {
+        if let Some(Fault::Trickle(bytes, apart)) = &fault {
+            let mut bytes = bytes.iter().cycle();
+            while bytes.next().is_some_and(|byte| {
+                let written = stream.write_all(&[*byte]);
+                thread::sleep(*apart);
+                written.is_ok()
+            }) {}
+        }
+        if let Some(Fault::Hang(_) | Fault::Trickle(..)) = fault {
             let _ = stream.read_to_end(&mut Vec::new());
             let mut state = shared.state();
             state.left += 1;

@@ -9,7 +9,9 @@
 //!   the only proxy it meets is the tunnel's entrance.
 //! * It follows redirections, with the credentials: that is switched off.
 //! * It reads a body without end, and heads almost: we stop at [`BODY_MAX`], the tunnel at [`ANSWER_MAX`].
-//! * It takes an answer that is none for a status of 503, and half a status for a whole one.
+//! * It takes an answer that is none for a status of 503, half a status for a whole one, and a head that
+//!   breaks off for a complete one: an answer counts when its head has ended. Encrypted, the TLS library sees
+//!   to that.
 //! * It panics over some answers: it has a thread of its own, whose panic is an error here.
 
 use super::address::{Api, Proxy, basic};
@@ -79,8 +81,13 @@ impl Client {
         let carried = tunnel::carry(&peer, ANSWER_MAX, deadline, |entrance| {
             exchange(request, entrance, deadline)
         })?;
-        match (carried.answer, carried.broken) {
-            (Some(Ok(reply)), _) => Ok(reply),
+        let head_ended = self.api.https || carried.heard.empty_line;
+        match (carried.answer, carried.heard.broken) {
+            (Some(Ok(reply)), _) if head_ended => Ok(reply),
+            (Some(Ok(_)), None) => Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the answer broke off in its head",
+            )),
             // What the client makes of a broken connection says less than what broke it.
             (_, Some(broken)) => Err(broken),
             (Some(Err(error)), None) => Err(error),

@@ -51,8 +51,17 @@ pub(super) struct Entrance {
 pub(super) struct Carried<T> {
     /// What the client returned; nothing when it panicked.
     pub(super) answer: Option<T>,
-    /// What ended the connection: the deadline, or the peer's end of it; nothing when the client was done.
+    /// What the peer had to say.
+    pub(super) heard: Heard,
+}
+
+/// What a peer had to say, as far as can be told from outside.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    /// What ended it: the deadline, or the peer's end of the connection; nothing when the client was done.
     pub(super) broken: Option<io::Error>,
+    /// Whether an empty line was in it, with which the head of an answer in clear ends.
+    pub(super) empty_line: bool,
 }
 
 /// Connects to the peer.
@@ -214,16 +223,19 @@ pub(super) fn carry<T: Send>(
                 client(entrance)
             })?;
         let admitted = admit(listener, entrance, ended, deadline);
-        let broken = match &admitted {
+        let heard = match &admitted {
             Ok(Some(inner)) => pump(inner, peer, answer_max, &done, deadline)?,
-            Ok(None) => None,
-            Err(error) => Some(io::Error::new(error.kind(), error.to_string())),
+            Ok(None) => Heard::default(),
+            Err(error) => Heard {
+                broken: Some(io::Error::new(error.kind(), error.to_string())),
+                empty_line: false,
+            },
         };
         // The client's side must be closed before it is waited for.
         drop(admitted);
         Ok(Carried {
             answer: client.join().ok(),
-            broken,
+            heard,
         })
     })
 }
@@ -289,24 +301,25 @@ impl Drop for Shuts<'_> {
     }
 }
 
-/// Carries both ways until the client is done or the deadline has come; returns what went wrong.
+/// Carries both ways until the client is done or the deadline has come.
 fn pump(
     inner: &TcpStream,
     peer: &TcpStream,
     answer_max: u64,
     done: &Receiver<()>,
     deadline: Instant,
-) -> io::Result<Option<io::Error>> {
+) -> io::Result<Heard> {
     thread::scope(|scope| {
         let shuts = Shuts([inner, peer]);
         start(scope, "librato-send", || outward(inner, peer))?;
         let receiving = start(scope, "librato-receive", || inward(peer, inner, answer_max))?;
         let ended = done.recv_deadline(deadline);
         drop(shuts);
+        let mut heard = receiving.join().unwrap_or_default();
         if ended.is_err_and(|error| error.is_timeout()) {
-            return Ok(Some(timed_out()));
+            heard.broken = Some(timed_out());
         }
-        Ok(receiving.join().ok().and_then(Result::err))
+        Ok(heard)
     })
 }
 
@@ -327,21 +340,28 @@ fn outward(mut inner: &TcpStream, mut peer: &TcpStream) {
 }
 
 /// Carries what the peer says.
-fn inward(peer: &TcpStream, mut inner: &TcpStream, answer_max: u64) -> io::Result<()> {
+fn inward(peer: &TcpStream, mut inner: &TcpStream, answer_max: u64) -> Heard {
     let mut answer = peer.take(answer_max);
     let mut bytes = [0; 16 * 1024];
-    let end = loop {
-        match answer.read(&mut bytes) {
-            Ok(0) => break Ok(()),
+    let (mut empty_line, mut at_its_start) = (false, false);
+    let broken = loop {
+        let read = match answer.read(&mut bytes) {
+            Ok(0) => break None,
+            Ok(length) => &bytes[..length],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => break Some(error),
+        };
+        for byte in read.iter().filter(|byte| **byte != b'\r') {
+            empty_line |= at_its_start && *byte == b'\n';
+            at_its_start = *byte == b'\n';
+        }
+        if inner.write_all(read).is_err() {
             // A client that has read enough.
-            Ok(length) if inner.write_all(&bytes[..length]).is_err() => break Ok(()),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => break Err(error),
+            break None;
         }
     };
     let _ = inner.shutdown(Shutdown::Write);
-    end
+    Heard { broken, empty_line }
 }
 
 /// What is left until the deadline.
@@ -403,10 +423,10 @@ mod tests {
         let (near, _peer) = pair();
         let carried = carry_all(&near, |_| 7);
         assert_eq!(carried.answer, Some(7));
-        assert!(carried.broken.is_none());
+        assert!(carried.heard.broken.is_none());
         let carried = carry_all(&near, |_| -> u8 { panic!("as clients do") });
         assert_eq!(carried.answer, None);
-        assert!(carried.broken.is_none());
+        assert!(carried.heard.broken.is_none());
     }
 
     #[test]
