@@ -49,7 +49,12 @@ impl Daemon {
         Self::spawn(config, arguments).up(&config["port"])
     }
 
-    /// The same with a file as somebody wrote it; `port` is the port in it.
+    /// The same with variables added to the environment.
+    pub(crate) fn start_in(environment: &[(&str, &str)], config: &Value) -> Self {
+        Self::spawn_in(environment, config, &[]).up(&config["port"])
+    }
+
+    /// The same as [`Daemon::start`] with a file as somebody wrote it; `port` is the port in it.
     pub(crate) fn start_written(text: &str, port: &Value) -> Self {
         Self::spawn_written(&[], text, &[]).up(port)
     }
