@@ -38,7 +38,8 @@ struct Arguments {
     /// Check the configuration and exit: 0 if it can be used, 2 if not
     #[arg(long)]
     check_config: bool,
-    /// Show what the configuration comes to, as JSON (with null for NaN), and exit as --check-config does
+    /// Show what the configuration comes to, as JSON (with null for NaN, secrets hidden), and exit as
+    /// --check-config does
     #[arg(long, conflicts_with = "check_config")]
     print_config: bool,
 }
@@ -101,8 +102,15 @@ fn main() -> ExitCode {
 
 fn print_config(path: Option<&Path>) -> ExitCode {
     let json = match path.map(config::evaluate).transpose() {
-        Ok(Some(Evaluated { json, warnings })) => {
+        Ok(Some(Evaluated {
+            json,
+            notes,
+            warnings,
+        })) => {
             warn(&warnings);
+            notes
+                .iter()
+                .for_each(|note| complain(&format!("note: {note}")));
             json
         }
         Ok(None) => "{}\n".into(),

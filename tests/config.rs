@@ -1111,7 +1111,8 @@ fn what_is_printed_is_a_configuration_of_the_same_meaning() {
         let (code, json, _) =
             run_with(&[("BACKENDS", "console")], &["--print-config", &file(name)]);
         assert_eq!(code, Some(0), "{name}");
-        let printed = parse(&json);
+        // The one thing that is not printed.
+        let printed = parse(&json.replace(r#""token": "********""#, r#""token": "t""#));
         if name != "calculated.js" {
             assert_eq!(printed.config, load(name).expect(name).config, "{name}");
         }
@@ -1120,6 +1121,69 @@ fn what_is_printed_is_a_configuration_of_the_same_meaning() {
         let again = again.to_str().expect("a path that is text");
         assert_eq!(run(&["--print-config", again]).1, json, "{name}");
     }
+}
+
+#[test]
+fn what_is_secret_is_not_printed_and_flags_of_expressions_are() {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let path = directory.join("secrets.js");
+    let path = path.to_str().expect("a path that is text");
+    let text = r"{
+        backends: ['librato'],
+        librato: {
+            email: 'e', token: 'hush', proxy: { uri: 'http://me:hush@proxy:3128' },
+            sourceRegex: /^(WEB)\./i, includeMetrics: [/a.b/gs, /^x\/y/, /\p{Lu}/u],
+        },
+    }";
+    std::fs::write(path, text).expect("a folder for tests");
+    let (code, json, notes) = run(&["--print-config", path]);
+    assert_eq!(code, Some(0), "{notes}");
+    assert!(!json.contains("hush"), "{json}");
+    assert!(json.contains(r#""token": "********""#), "{json}");
+    assert!(
+        json.contains(r#""uri": "http://********@proxy:3128""#),
+        "{json}"
+    );
+    let notes: Vec<_> = notes.lines().collect();
+    assert_eq!(
+        notes,
+        [
+            format!(
+                "note: {path}: ******** hides what is secret in librato.token, librato.proxy.uri; \
+                 write it in before this is used"
+            ),
+            format!(
+                "note: {path}: the flags of the regular expression in librato.includeMetrics[2] cannot \
+                 be written as JSON; keep the expression as it is in the file"
+            ),
+        ]
+    );
+    let read = |text: &str| match &parse(text).config.backends[..] {
+        [Backend::Librato(options)] => (**options).clone(),
+        other => panic!("{other:?}"),
+    };
+    let again = parse(&json);
+    assert_eq!(
+        warnings(&again)[0],
+        "cfg:7:14: librato.token: ******** is what --print-config shows in its place \
+         (write the secret itself)"
+    );
+    let (written, printed) = (read(text), read(&json));
+    for name in ["web.a", "WEB.a", "web", "a\nb", "x/y", "ax/y"] {
+        let source = |options: &librato::Options| {
+            let regex = options.source_regex.as_ref().expect("one");
+            regex.first_group(name)
+        };
+        assert_eq!(source(&written), source(&printed), "{name:?}");
+        let included = |options: &librato::Options| {
+            let found = options.include[..2].iter().map(|it| it.is_match(name));
+            found.collect::<Vec<_>>()
+        };
+        assert_eq!(included(&written), included(&printed), "{name:?}");
+    }
+    let regex = printed.source_regex.as_ref().expect("one");
+    let found = regex.first_group("web.a").expect("it is quick");
+    assert!(found.is_some(), "the flag is still there");
 }
 
 #[test]

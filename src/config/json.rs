@@ -2,68 +2,118 @@
 //!
 //! What JSON lacks: a member that is undefined is left out; in a list it becomes null. NaN becomes null.
 //! An infinity becomes 1e999, which every reader of doubles takes for it. A regular expression becomes
-//! its text.
+//! a text that means the same, its flags inside. What is secret is not shown.
 
-use super::coerce;
+use super::coerce::{self, truthy};
+use super::reply::HIDDEN;
+use super::settings;
 use super::value::Value;
+use crate::deliver::librato::pattern::Pattern;
 
-/// The value, two blanks a level. Numbers are as JavaScript prints them, but for the sign of -0, which
-/// it drops.
-pub(super) fn text(value: &Value) -> String {
-    let mut out = String::new();
-    write(value, 0, &mut out);
-    out
+/// A value in JSON, and in what it is not that value.
+#[derive(Debug, Default)]
+pub(super) struct Json {
+    /// Two blanks a level. Numbers are as JavaScript prints them, but for the sign of -0, which it drops.
+    pub(super) text: String,
+    /// Keys whose values are hidden, dotted, in the order written.
+    pub(super) hidden: Vec<String>,
+    /// Keys of regular expressions whose flags no text can have.
+    pub(super) flagless: Vec<String>,
 }
 
-fn write(value: &Value, depth: usize, out: &mut String) {
-    match value {
-        Value::Undefined | Value::Null => out.push_str("null"),
-        Value::Number(number) => out.push_str(&number_text(*number)),
-        Value::Bool(flag) => out.push_str(if *flag { "true" } else { "false" }),
-        Value::String(text) => quoted(text, out),
-        Value::Regex { .. } => quoted(&coerce::string(value), out),
-        Value::List(nodes) => {
-            bracketed(['[', ']'], nodes.iter(), depth, out, |node, out| {
-                write(&node.value, depth + 1, out);
-            });
+/// Writes the value of a whole file.
+pub(super) fn json(value: &Value) -> Json {
+    let mut json = Json::default();
+    json.write(value, "", 0);
+    json
+}
+
+impl Json {
+    fn write(&mut self, value: &Value, path: &str, depth: usize) {
+        match value {
+            Value::Undefined | Value::Null => self.text.push_str("null"),
+            Value::Number(number) => self.text.push_str(&number_text(*number)),
+            Value::Bool(flag) => self.text.push_str(if *flag { "true" } else { "false" }),
+            Value::String(text) => {
+                let shown = without_credentials(text);
+                if shown.is_some() {
+                    self.hidden.push(path.into());
+                }
+                self.quoted(shown.as_deref().unwrap_or(text));
+            }
+            Value::Regex { source, flags } => match Pattern::without_flags(source, flags) {
+                Some(text) => self.quoted(&text),
+                None => {
+                    self.flagless.push(path.into());
+                    self.quoted(&coerce::string(value));
+                }
+            },
+            Value::List(nodes) => {
+                self.bracketed(
+                    ['[', ']'],
+                    nodes.iter().enumerate(),
+                    depth,
+                    |json, (at, node)| {
+                        json.write(&node.value, &format!("{path}[{at}]"), depth + 1);
+                    },
+                );
+            }
+            Value::Map(entries) => {
+                let written = entries
+                    .iter()
+                    .filter(|entry| entry.node.value != Value::Undefined);
+                self.bracketed(['{', '}'], written, depth, |json, entry| {
+                    json.quoted(&entry.key);
+                    json.text.push_str(": ");
+                    let dot = if path.is_empty() { "" } else { "." };
+                    let path = format!("{path}{dot}{}", entry.key);
+                    let value = &entry.node.value;
+                    // Wherever it stands: who mistook its place did not mean to show it.
+                    if truthy(value) && settings::keeps_secret(&entry.key) {
+                        json.hidden.push(path);
+                        json.quoted(HIDDEN);
+                    } else {
+                        json.write(value, &path, depth + 1);
+                    }
+                });
+            }
         }
-        Value::Map(entries) => {
-            let written = entries
-                .iter()
-                .filter(|entry| entry.node.value != Value::Undefined);
-            bracketed(['{', '}'], written, depth, out, |entry, out| {
-                quoted(&entry.key, out);
-                out.push_str(": ");
-                write(&entry.node.value, depth + 1, out);
-            });
+    }
+
+    fn bracketed<T>(
+        &mut self,
+        brackets: [char; 2],
+        items: impl Iterator<Item = T>,
+        depth: usize,
+        write_one: impl Fn(&mut Self, T),
+    ) {
+        self.text.push(brackets[0]);
+        let mut any = false;
+        for item in items {
+            self.text.push_str(if any { ",\n" } else { "\n" });
+            self.text.push_str(&"  ".repeat(depth + 1));
+            write_one(self, item);
+            any = true;
         }
+        if any {
+            self.text.push('\n');
+            self.text.push_str(&"  ".repeat(depth));
+        }
+        self.text.push(brackets[1]);
+    }
+
+    fn quoted(&mut self, text: &str) {
+        self.text
+            .push_str(&serde_json::Value::from(text).to_string());
     }
 }
 
-fn bracketed<T>(
-    brackets: [char; 2],
-    items: impl Iterator<Item = T>,
-    depth: usize,
-    out: &mut String,
-    write_one: impl Fn(T, &mut String),
-) {
-    out.push(brackets[0]);
-    let mut any = false;
-    for item in items {
-        out.push_str(if any { ",\n" } else { "\n" });
-        out.push_str(&"  ".repeat(depth + 1));
-        write_one(item, out);
-        any = true;
-    }
-    if any {
-        out.push('\n');
-        out.push_str(&"  ".repeat(depth));
-    }
-    out.push(brackets[1]);
-}
-
-fn quoted(text: &str, out: &mut String) {
-    out.push_str(&serde_json::Value::from(text).to_string());
+/// An address without the user and password in it; `None` when there are none.
+fn without_credentials(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once("://")?;
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (credentials, host) = rest[..end].rsplit_once('@')?;
+    (!credentials.is_empty()).then(|| format!("{scheme}://{HIDDEN}@{host}{}", &rest[end..]))
 }
 
 fn number_text(number: f64) -> String {
@@ -157,10 +207,10 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_printed_reads_back_as_the_same(value in values()) {
-            let json = text(&value);
+            let json = json(&value).text;
             let again = placeless(parse(&json));
             // A zero keeps its sign, which == does not see.
-            prop_assert_eq!(text(&again), json.as_str());
+            prop_assert_eq!(super::json(&again).text, json.as_str());
             prop_assert_eq!(again, placeless(value));
             if !json.contains("1e999") {
                 prop_assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok(), "{}", json);
@@ -188,10 +238,53 @@ mod tests {
   "c\n": {},
   "d": [],
   "e": {
-    "f": "/a\\/b/gi",
+    "f": "(?i:a\\/b)",
     "g": "ü\u0007"
   }
 }"#;
-        assert_eq!(text(&value), want);
+        let json = json(&value);
+        assert_eq!(json.text, want);
+        assert!(
+            json.hidden.is_empty() && json.flagless.is_empty(),
+            "{json:?}"
+        );
+    }
+
+    #[test]
+    fn what_is_secret_is_hidden_and_what_flags_say_is_not_lost_in_silence() {
+        let value = parse(
+            r"{librato: {email: 'e', token: 'hush', proxy: {uri: 'http://me:hu@sh@host:1/p@q'},
+                         includeMetrics: [/a/g, /\p{L}/iu], api: 'https://host/a@b'},
+               graphite: {token: ['hush'], x: 'see http://hush@host'}, token: ''}",
+        );
+        let json = json(&value);
+        assert!(!json.text.contains("hu"), "{}", json.text);
+        for line in [
+            r#""token": "********","#,
+            r#""uri": "http://********@host:1/p@q""#,
+            r#""api": "https://host/a@b""#,
+            r#""x": "see http://********@host""#,
+            r#""token": """#,
+            r#""/a/","#,
+            r#""/\\p{L}/iu""#,
+        ] {
+            assert!(json.text.contains(line), "{line} in {}", json.text);
+        }
+        assert_eq!(
+            json.hidden,
+            [
+                "librato.token",
+                "librato.proxy.uri",
+                "graphite.token",
+                "graphite.x"
+            ]
+        );
+        assert_eq!(json.flagless, ["librato.includeMetrics[1]"]);
+        let again = parse(&json.text);
+        assert_eq!(
+            super::json(&again).text,
+            json.text,
+            "hidden once is hidden for ever"
+        );
     }
 }

@@ -225,8 +225,10 @@ impl Error {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evaluated {
     /// One JSON object, a line feed at its end. It is a configuration of the same meaning, but that NaN,
-    /// which JSON does not have, has become null.
+    /// which JSON does not have, has become null, and for what the notes say.
     pub json: String,
+    /// What is hidden in it, and what it could not express: a line each.
+    pub notes: Vec<String>,
     /// What is odd in the file, in the order of its lines.
     pub warnings: Vec<Finding>,
 }
@@ -247,8 +249,31 @@ pub fn load(path: &Path) -> Result<Loaded, Error> {
 pub fn evaluate(path: &Path) -> Result<Evaluated, Error> {
     let (text, origin) = text(path)?;
     let (root, Loaded { warnings, .. }) = examine(&text, &origin, &Environment::of_this_process())?;
-    let json = json::text(&root.value) + "\n";
-    Ok(Evaluated { json, warnings })
+    let json::Json {
+        text: json,
+        hidden,
+        flagless,
+    } = json::json(&root.value);
+    let mut notes = Vec::new();
+    if !hidden.is_empty() {
+        let keys = hidden.join(", ");
+        let stars = reply::HIDDEN;
+        notes.push(format!(
+            "{origin}: {stars} hides what is secret in {keys}; write it in before this is used"
+        ));
+    }
+    if !flagless.is_empty() {
+        let keys = flagless.join(", ");
+        notes.push(format!(
+            "{origin}: the flags of the regular expression in {keys} cannot be written as JSON; \
+             keep the expression as it is in the file"
+        ));
+    }
+    Ok(Evaluated {
+        json: json + "\n",
+        notes,
+        warnings,
+    })
 }
 
 /// Checks a text; `origin` is what messages call it.

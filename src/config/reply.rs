@@ -7,7 +7,7 @@ use super::value::{Node, Value};
 use std::fmt::Write as _;
 
 /// What stands for a secret.
-const HIDDEN: &str = "********";
+pub(super) const HIDDEN: &str = "********";
 
 /// The reply: an empty line, then a line for each key and for each member of a nested value.
 ///

@@ -1,6 +1,7 @@
 //! The settings of the Librato backend that no other has: patterns, tags, seconds and secrets.
 
 use super::super::coerce::{self, kind, shown, truthy};
+use super::super::reply::HIDDEN;
 use super::super::settings::Setting;
 use super::super::value::{Node, Value};
 use super::Checker;
@@ -101,7 +102,13 @@ impl Checker<'_> {
     /// A text that no message shows.
     pub(super) fn secret(&mut self, path: &str, setting: &Setting, node: &Node) -> Option<String> {
         match &node.value {
-            Value::String(text) => (!text.is_empty()).then(|| text.clone()),
+            Value::String(text) => {
+                if text == HIDDEN {
+                    let message = format!("{HIDDEN} is what --print-config shows in its place");
+                    self.warn(node.place, path, message, "write the secret itself");
+                }
+                (!text.is_empty()).then(|| text.clone())
+            }
             value if !truthy(value) => None,
             value => {
                 let message = format!("expected a text in quotes, found {}", kind(value));
