@@ -60,6 +60,10 @@ fn post(api: &FakeApi, path: &str, body: &str) -> (u16, Value) {
     (status, body)
 }
 
+fn delete(api: &FakeApi, query: &str) -> u16 {
+    send(api, &format!("DELETE {OLD}?{query}"), "", str::to_owned).0
+}
+
 /// A post of one measurement with these properties; it has a tag unless they say otherwise.
 fn measurement(properties: &str) -> String {
     let tags = if properties.contains("\"tags\"") {
@@ -400,7 +404,10 @@ fn a_name_has_one_type_until_it_is_deleted() {
     let (status, answer) = post(&api, OLD, gauge);
     assert_eq!(status, 400);
     let text = "'A.b' is a COUNTER, but was submitted as different type";
-    assert_eq!(answer, json!({"errors": {"params": {"type": [text]}}}));
+    assert_eq!(
+        answer,
+        json!({"errors": {"params": {"type": [text]}}, "request_time": NOW})
+    );
     assert_eq!(api.stored().len(), 2, "the post is dropped whole");
     let both = r#"{"gauges":[{"name":"x","value":1}],"counters":[{"name":"x","value":1}]}"#;
     assert_eq!(post(&api, OLD, both).0, 400);
@@ -413,8 +420,7 @@ fn a_name_has_one_type_until_it_is_deleted() {
         ("names=a*&metric_type=gauge", 2),
         ("names=a*&metric_type=counter", 1),
     ] {
-        let (status, ..) = send(&api, &format!("DELETE {OLD}?{query}"), "", str::to_owned);
-        assert_eq!(status, 204);
+        assert_eq!(delete(&api, query), 204);
         assert_eq!(api.stored().len(), stays, "{query}");
     }
     assert_eq!(post(&api, OLD, gauge).0, 200);
@@ -425,6 +431,57 @@ fn a_name_has_one_type_until_it_is_deleted() {
         answer.to_string().contains("'Bad' is a COUNTER"),
         "{answer}"
     );
+}
+
+#[test]
+fn the_first_post_of_the_old_route_fixes_a_type() {
+    let api = FakeApi::start(rules());
+    let gauge = r#"{"gauges":[{"name":"a","value":1}]}"#;
+    let mixed = r#"{"gauges":[{"name":"new","value":1}],"counters":[{"name":"A","value":1}]}"#;
+    let bad = r#"{"gauges":[{"name":"b","value":1},{"name":"c d","value":1}]}"#;
+    assert_eq!(
+        post(&api, NEW, &measurement(r#""name":"a","value":1"#)).0,
+        202
+    );
+    assert_eq!(post(&api, OLD, gauge).0, 200);
+    let (status, answer) = post(&api, OLD, mixed);
+    assert_eq!(status, 400);
+    let text = "'A' is a GAUGE, but was submitted as different type";
+    assert_eq!(answer["errors"]["params"]["type"], json!([text]));
+    // What was refused fixed nothing, and neither did a new measurement.
+    assert_eq!(post(&api, OLD, bad).0, 400);
+    let counters = r#"{"counters":[{"name":"b","value":1},{"name":"new","value":1}]}"#;
+    assert_eq!(post(&api, OLD, counters).0, 200);
+    assert_eq!(
+        post(&api, NEW, &measurement(r#""name":"b","value":1"#)).0,
+        202
+    );
+    assert_eq!(api.stored().len(), 5);
+}
+
+#[test]
+fn a_name_has_so_many_sets_of_tags_in_an_hour() {
+    assert_eq!(Rules::default().tag_sets_max, 40_000);
+    let api = FakeApi::start(Rules {
+        tag_sets_max: 2,
+        ..rules()
+    });
+    let one = |name: &str, value: &str, time: i64| json!({"name": name, "value": 1, "time": time, "tags": {"A": value}});
+    let send = |items: Vec<Value>| {
+        let (status, answer) = post(&api, NEW, &json!({"measurements": items}).to_string());
+        (status, answer["errors"][0]["reason"].clone())
+    };
+    let too_many = (400, json!("Too many unique tag sets"));
+    assert_eq!(
+        send(vec![one("n", "x", NOW), one("n", "y", NOW)]),
+        (202, json!(null))
+    );
+    assert_eq!(send(vec![one("N", "z", NOW), one("n", "X", NOW)]), too_many);
+    assert_eq!(api.stored().len(), 3, "a set that is known is no new one");
+    assert_eq!(send(vec![one("m", "z", NOW)]), (202, json!(null)));
+    assert_eq!(send(vec![one("n", "z", NOW - 3600)]), (202, json!(null)));
+    assert_eq!(delete(&api, "names=n"), 204);
+    assert_eq!(send(vec![one("n", "z", NOW)]), (202, json!(null)));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::wire::{Answer, Request};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The largest magnitude that is taken.
@@ -53,6 +53,8 @@ pub(crate) struct Rules {
     /// How old a measurement may be, and how far ahead, in seconds.
     pub(crate) age_max: i64,
     pub(crate) ahead_max: i64,
+    /// How many different sets of tags one name may have in an hour.
+    pub(crate) tag_sets_max: usize,
 }
 
 impl Default for Rules {
@@ -68,6 +70,7 @@ impl Default for Rules {
             now: None,
             age_max: 2 * 3600,
             ahead_max: 30 * 60,
+            tag_sets_max: 40_000,
         }
     }
 }
@@ -104,7 +107,12 @@ pub(super) struct Book {
     stored: Vec<Stored>,
     /// By name in lower case; with whether tests declared it, which holds on both routes.
     types: BTreeMap<String, (String, bool)>,
+    /// The sets of tags of each name in lower case, in one hour of Unix time.
+    tag_sets: BTreeMap<(String, i64), BTreeSet<TagSet>>,
 }
+
+/// Tags in lower case.
+type TagSet = BTreeMap<String, String>;
 
 /// What a post is refused with.
 type Refusal = Answer;
@@ -115,6 +123,7 @@ impl Book {
             rules,
             stored: Vec::new(),
             types: BTreeMap::new(),
+            tag_sets: BTreeMap::new(),
         }
     }
 
@@ -206,7 +215,11 @@ impl Book {
             let own = tags_of(item)?;
             // Never merged.
             let tags = if own.is_empty() { tags_of(body)? } else { own };
-            match self.tags(&tags) {
+            let tags = self.tags(&tags).and_then(|tags| {
+                self.tag_set(name, time, &tags)?;
+                Ok(tags)
+            });
+            match tags {
                 Ok(tags) => taken.push(Stored {
                     name: name.into(),
                     time,
@@ -231,8 +244,20 @@ impl Book {
         Err(Answer::json(400, &answer))
     }
 
+    /// Whether a name may have this set of tags too, which it has from now on.
+    fn tag_set(&mut self, name: &str, time: i64, tags: &TagSet) -> Result<(), Value> {
+        let of_hour = (name.to_lowercase(), time.div_euclid(3600));
+        let sets = self.tag_sets.entry(of_hour).or_default();
+        if sets.len() >= self.rules.tag_sets_max && !sets.contains(tags) {
+            let value = json!(self.rules.tag_sets_max);
+            return Err(bad_tag("tags", &value, "Too many unique tag sets"));
+        }
+        sets.insert(tags.clone());
+        Ok(())
+    }
+
     /// Checks the tags that count for a measurement.
-    fn tags(&self, tags: &Map<String, Value>) -> Result<BTreeMap<String, String>, Value> {
+    fn tags(&self, tags: &Map<String, Value>) -> Result<TagSet, Value> {
         if self.rules.tag_needed && tags.is_empty() {
             return Err(bad_tag("tags", &Value::Null, "Is required"));
         }
@@ -269,15 +294,41 @@ impl Book {
         Err(Answer::json(400, &body))
     }
 
-    /// Whether a name has this type, or none yet. New measurements have no type, but for what a test says.
+    /// Whether a name has this type, or none yet. The first post of the old route fixes it there. New
+    /// measurements neither have a type nor give one, or running totals could not go both ways; but for what
+    /// a test says.
     fn agrees(&self, name: &str, kind: &str, only_declared: bool) -> Result<(), Refusal> {
         match self.types.get(&name.to_lowercase()) {
             Some((known, declared)) if known != kind && (*declared || !only_declared) => {
-                let text = format!("'{name}' is a {known}, but was submitted as different type");
-                Err(wrong("type", &text))
+                Err(self.of_type(name, known))
             }
             _ => Ok(()),
         }
+    }
+
+    /// The answer to a type that is not the known one.
+    fn of_type(&self, name: &str, known: &str) -> Refusal {
+        let text = format!("'{name}' is a {known}, but was submitted as different type");
+        let body = json!({
+            "errors": { "params": { "type": [text] } }, "request_time": self.rules.now(),
+        });
+        Answer::json(400, &body)
+    }
+
+    fn counter(
+        &self,
+        item: &Map<String, Value>,
+        name: &str,
+    ) -> Result<BTreeMap<String, f64>, Refusal> {
+        let value = number(item, "value")?.ok_or_else(|| wrong("value", "is required"))?;
+        if value < 0.0 {
+            let params = json!({ "value": ["must be positive"], "name": [name] });
+            let body = json!({
+                "errors": { "params": params }, "request_time": self.rules.now(),
+            });
+            return Err(Answer::json(400, &body));
+        }
+        Ok(BTreeMap::from([("value".into(), value)]))
     }
 
     fn metrics(&mut self, body: &Map<String, Value>) -> Result<Answer, Refusal> {
@@ -297,15 +348,12 @@ impl Book {
                 let numbers = if kind == "GAUGE" {
                     legacy_gauge(item)?
                 } else {
-                    counter(item, name)?
+                    self.counter(item, name)?
                 };
                 self.agrees(name, kind, false)?;
                 let other = |it: &&Stored| it.name.eq_ignore_ascii_case(name) && it.kind != kind;
                 if let Some(other) = taken.iter().find(other) {
-                    let known = &other.kind;
-                    let text =
-                        format!("'{name}' is a {known}, but was submitted as different type");
-                    return Err(wrong("type", &text));
+                    return Err(self.of_type(name, &other.kind));
                 }
                 taken.push(Stored {
                     name: name.into(),
@@ -347,6 +395,7 @@ impl Book {
                 && kind.as_ref().is_none_or(|kind| kind == of)
         };
         self.types.retain(|name, (of, _)| !goes(name, of));
+        self.tag_sets.retain(|(name, _), _| !goes(name, "GAUGE"));
         self.stored
             .retain(|stored| !goes(&stored.name, &stored.kind));
         Answer::text(204, "")
@@ -495,18 +544,6 @@ fn legacy_gauge(item: &Map<String, Value>) -> Result<BTreeMap<String, f64>, Refu
         (true, false, false) | (false, true, true) => Ok(numbers),
         _ => Err(wrong("value", "is required, or else count and sum")),
     }
-}
-
-fn counter(item: &Map<String, Value>, name: &str) -> Result<BTreeMap<String, f64>, Refusal> {
-    let value = number(item, "value")?.ok_or_else(|| wrong("value", "is required"))?;
-    if value < 0.0 {
-        let params = json!({ "value": ["must be positive"], "name": [name] });
-        return Err(Answer::json(
-            400,
-            &json!({ "errors": { "params": params } }),
-        ));
-    }
-    Ok(BTreeMap::from([("value".into(), value)]))
 }
 
 /// The items of a list, or of an object that has them by name.
