@@ -1,8 +1,8 @@
 //! A regular expression as JavaScript has it, within bounds of time.
 //!
 //! The text is rewritten into what the engine reads: `\d` and `\w` are ASCII, `\s` and `.` are those of
-//! JavaScript, a class is a flat list. A group may have flags of its own, `(?i:...)`. Not as there: characters are not halves of UTF-16, and a
-//! back-reference to a group that took no part does not match.
+//! JavaScript, a class is a flat list. A group may have flags of its own, `(?i:...)`. Not as there:
+//! characters are not halves of UTF-16, and a back-reference to a group that took no part does not match.
 
 use fancy_regex::{Regex, RegexBuilder};
 use std::fmt;
