@@ -761,6 +761,7 @@ fn every_setting_of_librato_reaches_it() {
             ("os".into(), "\"linux\"".into()),
             ("rack".into(), "\"7\"".into()),
         ],
+        folded_tags: false,
         source_regex: Some(pattern(r"^([^.]+)\.", "i")),
         include: vec![
             pattern(r"^my\.", "g"),
@@ -799,6 +800,20 @@ fn every_setting_of_librato_reaches_it() {
     assert_eq!(librato_of("", "flushInterval: 500").snap, 0);
 }
 
+#[test]
+fn the_dialect_says_what_becomes_of_tags_in_librato() {
+    for (dialect, folded) in [("statsd", false), ("auto", true)] {
+        let loaded = parse(&format!(
+            "{{backends: ['librato'], librato: {{email: 'e', token: 't'}}, dialect: '{dialect}'}}"
+        ));
+        let [Backend::Librato(options)] = &loaded.config.backends[..] else {
+            panic!("{:?}", loaded.config.backends)
+        };
+        assert_eq!(options.folded_tags, folded, "{dialect}");
+    }
+}
+
+/// Decision D1 in README.
 #[test]
 fn the_host_that_was_written_wins() {
     assert_eq!(librato_of("", "").host, Some(host_name()));
@@ -958,14 +973,15 @@ fn keys_are_looked_up_as_they_are_nested() {
         "{'graphite.prefixSet': 'x', influxdb: {}, port: 1, port: 2, dialect: 'auto', backends: ['console']}",
     );
     assert_eq!(udp_of(&odd).port, 2);
-    assert_eq!(odd.config.ingest.dialect, ingest::Dialect::Statsd);
+    assert_eq!(odd.config.ingest.dialect, ingest::Dialect::Auto);
     assert_eq!(
         warnings(&odd),
         [
             "cfg:1:2: graphite.prefixSet: unknown key, ignored (write graphite: { prefixSet: ... })",
             "cfg:1:29: influxdb: unknown key, ignored",
             "cfg:1:52: port is written twice, the last one counts (remove one of them; the first is at line 1)",
-            "cfg:1:70: dialect: the DogStatsD additions are not in this version, auto is as statsd",
+            "cfg:1:70: dialect: of the DogStatsD additions this version has tags in Librato alone, auto is \
+             otherwise as statsd",
         ]
     );
 }

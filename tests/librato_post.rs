@@ -35,6 +35,7 @@ fn meet(
     (post(&options, vec![batch("a")]), api.requests())
 }
 
+/// Decision D14 in README.
 #[test]
 fn a_batch_is_posted_as_the_service_wants_it() {
     let api = FakeApi::start(Rules::default());
@@ -68,6 +69,7 @@ fn a_batch_is_posted_as_the_service_wants_it() {
     assert_eq!(api.stored()[0].name, "a");
 }
 
+/// Decision D15 in README.
 #[test]
 fn a_path_in_the_address_stands_before_the_route() {
     let rules = Rules {
@@ -109,6 +111,7 @@ fn an_address_that_cannot_be_used_loses_everything_and_says_why() {
     assert_eq!(check("https://a.example", Some("http://b")), Ok(()));
 }
 
+/// Decision D6 in README.
 #[test]
 fn a_refusal_is_not_tried_again() {
     for (status, hint) in [
@@ -145,6 +148,7 @@ fn a_redirection_does_not_carry_the_credentials_away() {
     assert_eq!(elsewhere.requests().len(), 0);
 }
 
+/// Decision D4 in README.
 #[test]
 fn a_fault_of_the_service_is_tried_again_once_with_the_same_body() {
     for body in ["busy", ""] {
@@ -212,6 +216,7 @@ fn nobody_there_is_tried_again_and_named() {
     assert!(error(&outcome).contains("the resolver"), "{outcome:?}");
 }
 
+/// Decision D4 in README.
 #[test]
 fn a_server_that_hangs_is_left_at_the_deadline() {
     for said in [
@@ -372,6 +377,7 @@ fn a_refusal_that_is_no_json_is_read_as_far_as_it_goes() {
     }
 }
 
+/// Decision D7 in README.
 #[test]
 fn a_post_taken_in_part_is_delivered_and_the_rest_is_counted() {
     let api = FakeApi::start(Rules::default());
@@ -392,6 +398,7 @@ fn a_post_taken_in_part_is_delivered_and_the_rest_is_counted() {
     assert_eq!((counts(&outcome), outcome.refused), ([1, 0, 0], 1));
 }
 
+/// Decision D5 in README.
 #[test]
 fn bodies_are_measured_in_bytes_and_may_be_large() {
     let api = FakeApi::start(Rules {

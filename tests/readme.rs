@@ -218,6 +218,26 @@ fn every_link_and_every_test_named_is_there() {
     }
 }
 
+/// Each row names a test program, or a source with tests, that speaks of the decision by its number.
+#[test]
+fn every_decision_about_librato_is_made_and_tested() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let rows = table("| | subject | the original | statsd-fast | test |");
+    assert_eq!(rows.len(), 16);
+    for (row, number) in rows.iter().zip(1..) {
+        let cells = cells(row.trim_start_matches('|'));
+        assert_eq!(cells[0], format!("D{number}"));
+        let test = match quoted(&cells[4]) {
+            file if file.contains('/') => root.join(file),
+            program => root.join(format!("tests/{program}.rs")),
+        };
+        let text = fs::read_to_string(&test).expect("a test program");
+        let numbers = text.split(|c: char| !c.is_ascii_alphanumeric());
+        let said = numbers.filter(|word| *word == cells[0]).count();
+        assert!(said > 0, "{} does not speak of D{number}", test.display());
+    }
+}
+
 #[test]
 fn a_page_of_a_histogram_is_as_large_as_said() {
     let mut grid = Grid::default();

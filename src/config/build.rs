@@ -79,21 +79,23 @@ fn log_options(values: &Values) -> log::Options {
 
 fn ingest_options(values: &Values, checker: &mut Checker<'_>) -> ingest::Options {
     let default = ingest::Options::default();
+    let mut dialect = default.dialect;
     if let Some((Typed::Text(name), place)) = values.get("dialect")
         && name == "auto"
     {
+        dialect = ingest::Dialect::Auto;
         checker.warn(
             *place,
             "dialect",
-            "the DogStatsD additions are not in this version, auto is as statsd",
+            "of the DogStatsD additions this version has tags in Librato alone, auto is otherwise as statsd",
             "",
         );
     }
     ingest::Options {
+        dialect,
         sanitize_names: flag(values, "keyNameSanitize").unwrap_or(default.sanitize_names),
         exact_samples: number(values, "exactSamples")
             .map_or(default.exact_samples, |samples| samples as usize),
-        ..default
     }
 }
 

@@ -63,6 +63,8 @@ pub struct Outside {
     pub posts_lost: Count,
     /// Measurements that cannot be sent to Librato.
     pub measurements_dropped: Count,
+    /// Tags that measurements were sent to Librato without.
+    pub tags_dropped: Count,
 }
 
 const fn meter(
@@ -247,6 +249,13 @@ pub const METERS: &[Meter] = &[
          refused",
         |_, o| o.measurements_dropped.total(),
     ),
+    meter(
+        "librato.tags_dropped",
+        true,
+        "tags that measurements went to Librato without: they had no name, another of that name came behind, \
+         or there were more than 50",
+        |_, o| o.tags_dropped.total(),
+    ),
 ];
 
 /// Every meter's total since the start, in the order of [`METERS`].
@@ -320,6 +329,7 @@ mod tests {
         outside.copy_errors.add(28);
         outside.posts_lost.add(30);
         outside.measurements_dropped.add(31);
+        outside.tags_dropped.add(32);
         let totals = Totals::read(&tally, &outside);
         let mut values: Vec<_> = totals
             .since(&Totals::ZERO)
@@ -327,7 +337,7 @@ mod tests {
             .map(|m| m.value as u64)
             .collect();
         values.sort_unstable();
-        assert_eq!(values, (1..=31).collect::<Vec<_>>());
+        assert_eq!(values, (1..=32).collect::<Vec<_>>());
         assert_eq!(
             totals.since(&totals).iter().map(|m| m.value).sum::<f64>(),
             0.0

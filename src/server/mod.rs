@@ -216,6 +216,11 @@ impl Server {
                 }
             }
         }
+        for backend in &mut new.backends {
+            if let Backend::Librato(options) = backend {
+                options.folded_tags = old.ingest.dialect == ingest::Dialect::Auto;
+            }
+        }
         let news = *new != *old;
         loaded.fixed.clone_from(&self.loaded.fixed);
         runtime::log::set(&loaded.config.log);

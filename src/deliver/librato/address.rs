@@ -241,6 +241,7 @@ mod tests {
         Api::parse(api).expect("an address").url("/v1/metrics")
     }
 
+    /// Decision D11 in README: the port is the scheme's own.
     #[test]
     fn an_api_is_scheme_host_port_and_base() {
         for (api, expected) in [

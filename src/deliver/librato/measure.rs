@@ -1,9 +1,10 @@
 //! A flush -> posts: which measurements there are, in which order, and under which names.
 
 use super::batch::{Batch, Batches, Told};
-use super::name::{self, Tag};
+use super::name::{self, Named, Tags};
 use super::pattern::{Exhausted, Found, Pattern};
-use super::{Options, Threshold, summary};
+use super::summary::{self, Summary};
+use super::{Options, Threshold};
 use crate::metric::registry::Name;
 use crate::metric::snapshot::{Snapshot, Timer};
 use foldhash::fast::RandomState;
@@ -29,6 +30,8 @@ pub struct Encoded {
     pub batches: Vec<Batch>,
     /// Measurements left out: without a name, with a number the service does not take, or stopped.
     pub dropped: u64,
+    /// Tags left out of measurements, once for each bucket.
+    pub tags_dropped: u64,
     /// Searches that were given up and count as not found.
     pub exhausted: u64,
 }
@@ -92,14 +95,17 @@ struct Bins {
 /// Memory of one measurement.
 #[derive(Debug, Default)]
 struct Scratch {
+    /// Of a measurement; what it begins with is that of its bucket.
     name: Vec<u8>,
-    tags: Vec<Tag>,
+    tags: Tags,
     /// Of a whole bucket, as JSON.
     tags_json: Vec<u8>,
     /// Of one measurement whose source was found in its name.
     own_tags: Vec<u8>,
     source: Vec<u8>,
     text: String,
+    /// Of a timer: which threshold, 0 for all samples.
+    summaries: Vec<(usize, Summary)>,
 }
 
 /// A pattern, and how often it was given up in this flush.
@@ -166,7 +172,13 @@ impl Encoder {
             totals: (!options.counters_as_gauges).then(Totals::default),
             stopped: HashSet::default(),
             bins: Bins::default(),
-            scratch: Scratch::default(),
+            scratch: Scratch {
+                tags: Tags::new(
+                    options.folded_tags,
+                    options.source.is_some() || options.source_regex.is_some(),
+                ),
+                ..Scratch::default()
+            },
         }
     }
 
@@ -188,6 +200,7 @@ impl Encoder {
             encoder: self,
             batches,
             dropped: 0,
+            tags_dropped: 0,
         };
         let mut num_stats = 0.0;
         for counter in &snapshot.counters {
@@ -236,12 +249,16 @@ impl Encoder {
             walk.bucket("numStats").push("", &told);
         }
         let Walk {
-            batches, dropped, ..
+            batches,
+            dropped,
+            tags_dropped,
+            ..
         } = walk;
         self.totals = totals;
         Encoded {
             batches: batches.finish(),
             dropped,
+            tags_dropped,
             exhausted: self.exhausted(),
         }
     }
@@ -299,6 +316,7 @@ struct Walk<'e> {
     encoder: &'e mut Encoder,
     batches: Batches,
     dropped: u64,
+    tags_dropped: u64,
 }
 
 /// A bucket whose measurements are being written.
@@ -306,6 +324,8 @@ struct Bucket<'w, 'e, 'b> {
     walk: &'w mut Walk<'e>,
     bucket: &'b str,
     name: &'b str,
+    /// How much of the scratch name is of the bucket.
+    named: usize,
 }
 
 impl<'e> Walk<'e> {
@@ -321,22 +341,34 @@ impl<'e> Walk<'e> {
     }
 
     /// Reads a bucket's name and tags.
+    #[inline]
     fn bucket<'w, 'b>(&'w mut self, bucket: &'b str) -> Bucket<'w, 'e, 'b> {
         let Encoder {
-            scratch, source, ..
+            scratch,
+            source,
+            prefix,
+            source_regex,
+            ..
         } = &mut *self.encoder;
-        let name = name::split(bucket, &mut scratch.tags);
+        let Named { text, clean } = scratch.tags.read(bucket);
+        self.tags_dropped += scratch.tags.dropped();
         scratch.tags_json.clear();
-        name::tags(
-            bucket,
-            &scratch.tags,
-            source.as_deref(),
-            &mut scratch.tags_json,
-        );
+        (scratch.tags).write(bucket, source.as_deref(), &mut scratch.tags_json);
+        scratch.name.clear();
+        scratch.name.extend_from_slice(prefix);
+        // A source is looked for in the name as it came, and taken out of it.
+        if source_regex.is_none() {
+            if clean {
+                scratch.name.extend_from_slice(text.as_bytes());
+            } else {
+                name::clean(text, &mut scratch.name);
+            }
+        }
         Bucket {
+            named: scratch.name.len(),
             walk: self,
             bucket,
-            name,
+            name: text,
         }
     }
 
@@ -349,14 +381,23 @@ impl<'e> Walk<'e> {
             self.dropped += 1;
             return;
         }
-        let smallest = |k: u64| {
-            Told::Summary(match distribution {
-                Some(distribution) => summary::of_distribution(distribution, k),
-                None => summary::of_samples(&samples[..k as usize]),
-            })
+        let smallest = |k: u64| match distribution {
+            Some(distribution) => summary::of_distribution(distribution, k),
+            None => summary::of_samples(&samples[..k as usize]),
         };
         // Put back below: the bucket borrows the rest.
         let thresholds = std::mem::take(&mut self.encoder.thresholds);
+        let mut summaries = std::mem::take(&mut self.encoder.scratch.summaries);
+        // All of them before any is written: each is a chain of additions that waits for itself, and side by
+        // side they wait together.
+        summaries.clear();
+        summaries.push((0, smallest(count)));
+        for (at, (percent, _)) in thresholds.iter().enumerate() {
+            let k = summary::rank(*percent, count);
+            if k > 0 {
+                summaries.push((at + 1, smallest(k)));
+            }
+        }
         let bins = std::mem::take(&mut self.encoder.bins);
         let base = if self.encoder.always_suffix {
             ".100"
@@ -364,18 +405,19 @@ impl<'e> Walk<'e> {
             ""
         };
         let mut bucket = self.bucket(&timer.name);
-        bucket.push(base, &smallest(count));
-        for (percent, suffix) in &thresholds {
-            let k = summary::rank(*percent, count);
-            if k > 0 {
-                bucket.push(suffix, &smallest(k));
-            }
+        for (at, summary) in &summaries {
+            let suffix = match at {
+                0 => base,
+                above => &thresholds[above - 1].1,
+            };
+            bucket.push(suffix, &Told::Summary(*summary));
         }
         for statistic in &snapshot.statistics[timer.statistics.clone()] {
             if let Some(suffix) = &bins.suffixes[statistic.field as usize] {
                 bucket.push(suffix, &Told::Value(statistic.value));
             }
         }
+        self.encoder.scratch.summaries = summaries;
         self.encoder.thresholds = thresholds;
         self.encoder.bins = bins;
     }
@@ -383,6 +425,7 @@ impl<'e> Walk<'e> {
 
 impl Bucket<'_, '_, '_> {
     /// Appends a measurement of this bucket, or counts it as dropped.
+    #[inline]
     fn push(&mut self, suffix: &str, told: &Told) {
         if !self.try_push(suffix, told) {
             self.walk.dropped += 1;
@@ -397,7 +440,6 @@ impl Bucket<'_, '_, '_> {
             scratch,
             source_regex,
             source,
-            prefix,
             stopped,
             ..
         } = &mut **encoder;
@@ -411,9 +453,9 @@ impl Bucket<'_, '_, '_> {
             own_tags,
             source: own_source,
             text,
+            ..
         } = scratch;
-        name.clear();
-        name.extend_from_slice(prefix);
+        name.truncate(self.named);
         let mut found = false;
         if let Some(search) = source_regex {
             text.clear();
@@ -429,12 +471,11 @@ impl Bucket<'_, '_, '_> {
                     return false;
                 }
                 own_tags.clear();
-                name::tags(self.bucket, tags, Some(own_source), own_tags);
+                tags.write(self.bucket, Some(own_source), own_tags);
                 found = true;
             }
             name::clean(text, name);
         } else {
-            name::clean(self.name, name);
             name::clean(suffix, name);
         }
         name::cut(name, suffix);

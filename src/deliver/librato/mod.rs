@@ -64,6 +64,9 @@ pub struct Options {
     pub host: Option<String>,
     /// Global tags, each with its value as JSON (`librato.tags`).
     pub tags: Vec<(String, String)>,
+    /// Tags that stand in a bucket as `;k=v`, which is where DogStatsD's do, are tags, and all are cleaned
+    /// (`dialect` auto).
+    pub folded_tags: bool,
     /// Its first group is the source; what it matches leaves the name (`librato.sourceRegex`).
     pub source_regex: Option<Pattern>,
     /// Only buckets one of these is found in, when there are any (`librato.includeMetrics`).
@@ -100,6 +103,7 @@ impl Default for Options {
             source: None,
             host: None,
             tags: Vec::new(),
+            folded_tags: false,
             source_regex: None,
             include: Vec::new(),
             exclude: Vec::new(),
@@ -126,6 +130,7 @@ impl fmt::Debug for Options {
             .field("source", &self.source)
             .field("host", &self.host)
             .field("tags", &self.tags)
+            .field("folded_tags", &self.folded_tags)
             .field("source_regex", &self.source_regex)
             .field("include", &self.include)
             .field("exclude", &self.exclude)
@@ -154,6 +159,7 @@ pub struct Librato {
     /// The service wants to be left alone until then.
     quiet_until: Option<Instant>,
     said_dropped: RateLimit,
+    said_tags_dropped: RateLimit,
     said_exhausted: RateLimit,
     said_lost: RateLimit,
 }
@@ -168,6 +174,7 @@ impl Librato {
             waiting: None,
             quiet_until: None,
             said_dropped: RateLimit::new(),
+            said_tags_dropped: RateLimit::new(),
             said_exhausted: RateLimit::new(),
             said_lost: RateLimit::new(),
         }
@@ -197,10 +204,11 @@ impl Librato {
         let Encoded {
             batches,
             dropped,
+            tags_dropped,
             exhausted,
         } = self.encoder.encode(snapshot, again);
         if !again {
-            self.tell_dropped(dropped, exhausted, outside);
+            self.tell_dropped(dropped, tags_dropped, exhausted, outside);
         }
         if batches.is_empty() {
             return Ok(Fate::Delivered);
@@ -216,14 +224,24 @@ impl Librato {
         fate
     }
 
-    fn tell_dropped(&self, dropped: u64, exhausted: u64, outside: &Outside) {
+    fn tell_dropped(&self, dropped: u64, tags_dropped: u64, exhausted: u64, outside: &Outside) {
         outside.measurements_dropped.add(dropped);
+        outside.tags_dropped.add(tags_dropped);
         if dropped > 0
             && let Some(suppressed) = self.said_dropped.pass(monotonic_ms())
         {
             log::warn!(
                 "librato: {dropped} measurements of a flush were left out: no name, a number the service \
                  does not take, or of a type it refused before{}",
+                more(suppressed)
+            );
+        }
+        if tags_dropped > 0
+            && let Some(suppressed) = self.said_tags_dropped.pass(monotonic_ms())
+        {
+            log::warn!(
+                "librato: {tags_dropped} tags of a flush were left out: no name, another tag of that name \
+                 behind it, or more than 50 of a measurement{}",
                 more(suppressed)
             );
         }

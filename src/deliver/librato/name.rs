@@ -8,58 +8,295 @@
 //!
 //! A pair without a key or without a value is none; of a key that comes twice the last value counts. Tags are
 //! not cleaned: the service folds their case and refuses what it does not like.
+//!
+//! Where folded tags are wanted, which is where DogStatsD's stand in a bucket, and Graphite's:
+//!
+//! ```text
+//! bucket = name [ "#" tags ] *( ";" [ folded ] )     folded = key [ "=" [ value ] ]
+//! ```
+//!
+//! A folded tag's value begins behind the first "=", and one without a value has its key for it, as a word
+//! has. Then all tags are cleaned and cut to what the service takes, keys are told apart without their case,
+//! and what is no tag of its own in the end is counted: one without a key, one whose key comes again with
+//! another value, and all above the most that a measurement may have.
 
 use std::ops::Range;
 
 /// Longest name the service takes, in bytes.
 pub(super) const NAME_MAX: usize = 255;
+/// Longest key of a tag.
+const KEY_MAX: usize = 64;
+/// Longest value of a tag.
+const VALUE_MAX: usize = 255;
+/// Most tags of a measurement.
+const TAGS_MAX: usize = 50;
 
-/// Where the parts of one tag stand in the bucket.
+/// Where the parts of one tag stand: in the bucket, or in its cleaned text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Tag {
-    pub(super) key: Range<usize>,
-    pub(super) value: Range<usize>,
+struct Tag {
+    key: Range<usize>,
+    value: Range<usize>,
+    /// Neither has anything that JSON would escape.
+    plain: bool,
 }
 
-/// The name of a bucket; its tags replace what is in `tags`.
-pub(super) fn split<'b>(bucket: &'b str, tags: &mut Vec<Tag>) -> &'b str {
-    tags.clear();
-    let Some(name) = bucket.bytes().position(|byte| byte == b'#') else {
-        return bucket;
-    };
-    let mut begin = name + 1;
-    for piece in bucket[begin..].split([',', '#']) {
-        let whole = begin..begin + piece.len();
-        begin = whole.end + 1;
-        let (key, value) = match (piece.find('='), piece.rfind('=')) {
-            (Some(first), Some(last)) => (
-                whole.start..whole.start + first,
-                whole.start + last + 1..whole.end,
-            ),
-            _ => (whole.clone(), whole),
-        };
-        if key.is_empty() || value.is_empty() {
-            continue;
-        }
-        let same = |tag: &&mut Tag| bucket[tag.key.clone()] == bucket[key.clone()];
-        match tags.iter_mut().find(same) {
-            Some(tag) => tag.value = value,
-            None => tags.push(Tag { key, value }),
+/// The name of a bucket, without its tags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Named<'b> {
+    pub(super) text: &'b str,
+    /// Nothing in it is to be cleaned.
+    pub(super) clean: bool,
+}
+
+/// Reads the tags of one bucket after another.
+#[derive(Debug, Default)]
+pub(super) struct Tags {
+    /// Folded tags are tags, and all are cleaned.
+    folded: bool,
+    /// Most tags, when they are cleaned.
+    most: usize,
+    found: Vec<Tag>,
+    /// Cleaned keys and values.
+    text: String,
+    /// Of this bucket: those that have no place among the tags of a measurement.
+    dropped: u64,
+}
+
+impl Tags {
+    /// As `folded` says; `sourced` when a source may come to those of a bucket.
+    pub(super) fn new(folded: bool, sourced: bool) -> Self {
+        Self {
+            folded,
+            most: TAGS_MAX - usize::from(sourced),
+            ..Self::default()
         }
     }
-    &bucket[..name]
+
+    /// How many tags of the bucket read last were dropped.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Reads a bucket: its name; its tags replace those read before.
+    #[inline]
+    pub(super) fn read<'b>(&mut self, bucket: &'b str) -> Named<'b> {
+        self.found.clear();
+        self.dropped = 0;
+        let bytes = bucket.as_bytes();
+        let clean = clean_len(bytes);
+        if clean == bytes.len() {
+            return Named {
+                text: bucket,
+                clean: true,
+            };
+        }
+        let ends = |byte: &u8| *byte == b'#' || self.folded && *byte == b';';
+        let end = bytes[clean..].iter().position(ends);
+        let end = end.map_or(bytes.len(), |more| clean + more);
+        let named = Named {
+            text: &bucket[..end],
+            clean: end == clean,
+        };
+        if self.folded {
+            self.read_folded(&bucket[end..]);
+        } else if end < bytes.len() {
+            self.read_plain(bytes, end + 1);
+        }
+        named
+    }
+
+    /// Finds the tags that begin here, as they are.
+    fn read_plain(&mut self, bytes: &[u8], begin: usize) {
+        let mut piece = begin;
+        // The first `=` of a piece, and the last.
+        let mut signs: Option<(usize, usize)> = None;
+        let mut plain = true;
+        for at in begin..=bytes.len() {
+            match bytes
+                .get(at)
+                .map_or(SEPARATOR, |byte| IN_TAGS[usize::from(*byte)])
+            {
+                PLAIN => {}
+                EQUALS => signs = Some((signs.map_or(at, |(first, _)| first), at)),
+                ESCAPED => plain = false,
+                _ => {
+                    let (key, value) = match signs {
+                        Some((first, last)) => (piece..first, last + 1..at),
+                        None => (piece..at, piece..at),
+                    };
+                    if !key.is_empty() && !value.is_empty() {
+                        self.add(bytes, Tag { key, value, plain });
+                    }
+                    (piece, signs, plain) = (at + 1, None, true);
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn add(&mut self, bytes: &[u8], tag: Tag) {
+        let same = |other: &&mut Tag| bytes[other.key.clone()] == bytes[tag.key.clone()];
+        match self.found.iter_mut().find(same) {
+            Some(other) => {
+                other.plain &= tag.plain;
+                other.value = tag.value;
+            }
+            None => self.found.push(tag),
+        }
+    }
+
+    /// Finds the tags of both kinds in what follows a name, and cleans them.
+    fn read_folded(&mut self, rest: &str) {
+        self.text.clear();
+        let (hashed, folded) = rest.split_once(';').unwrap_or((rest, ""));
+        for piece in hashed.split([',', '#']) {
+            let (key, value) = match (piece.find('='), piece.rfind('=')) {
+                (Some(first), Some(last)) => (&piece[..first], &piece[last + 1..]),
+                _ => (piece, piece),
+            };
+            if !key.is_empty() && !value.is_empty() {
+                self.add_clean(key, value);
+            }
+        }
+        for piece in folded.split(';').filter(|piece| !piece.is_empty()) {
+            let (key, value) = piece.split_once('=').unwrap_or((piece, ""));
+            self.add_clean(key, value);
+        }
+    }
+
+    fn add_clean(&mut self, key: &str, value: &str) {
+        let (key, value) = (key.trim(), value.trim());
+        if key.is_empty() {
+            self.dropped += 1;
+            return;
+        }
+        let value = if value.is_empty() { key } else { value };
+        let begin = self.text.len();
+        let key = self.clean(key, &IN_NAMES, KEY_MAX);
+        let value = self.clean(value, &IN_VALUES, VALUE_MAX);
+        let text = &self.text;
+        let same = |tag: &&mut Tag| text[tag.key.clone()].eq_ignore_ascii_case(&text[key.clone()]);
+        // Of all that is taken only this is not as it is in JSON.
+        let plain = !text[value.clone()].contains('\\');
+        if let Some(tag) = self.found.iter_mut().find(same) {
+            let is_known = text[tag.value.clone()].eq_ignore_ascii_case(&text[value.clone()]);
+            self.dropped += u64::from(!is_known);
+            (tag.value, tag.plain) = (value, plain);
+        } else if self.found.len() < self.most {
+            self.found.push(Tag { key, value, plain });
+        } else {
+            self.dropped += 1;
+            self.text.truncate(begin);
+        }
+    }
+
+    /// Where the cleaned text stands, cut to `longest`.
+    fn clean(&mut self, text: &str, taken: &[bool; 256], longest: usize) -> Range<usize> {
+        let begin = self.text.len();
+        let mut in_run = false;
+        for byte in text.bytes() {
+            if self.text.len() - begin == longest {
+                break;
+            }
+            let is_taken = taken[usize::from(byte)];
+            if is_taken {
+                self.text.push(char::from(byte));
+            } else if !in_run {
+                self.text.push('_');
+            }
+            in_run = !is_taken;
+        }
+        begin..self.text.len()
+    }
+
+    /// Appends them as an object; a source takes the place of a tag of that name, or comes last.
+    #[inline]
+    pub(super) fn write(&self, bucket: &str, source: Option<&[u8]>, out: &mut Vec<u8>) {
+        if self.found.is_empty() && source.is_none() {
+            out.extend_from_slice(b"{}");
+            return;
+        }
+        let text = if self.folded { &self.text } else { bucket };
+        let is_source =
+            |key: &str| key == "source" || self.folded && key.eq_ignore_ascii_case("source");
+        let mut source = source;
+        out.push(b'{');
+        for (at, tag) in self.found.iter().enumerate() {
+            if at > 0 {
+                out.push(b',');
+            }
+            let (key, value) = (&text[tag.key.clone()], &text[tag.value.clone()]);
+            match source {
+                Some(json) if is_source(key) => {
+                    out.extend_from_slice(b"\"source\":");
+                    out.extend_from_slice(json);
+                    source = None;
+                }
+                _ if tag.plain => {
+                    out.push(b'"');
+                    out.extend_from_slice(key.as_bytes());
+                    out.extend_from_slice(b"\":\"");
+                    out.extend_from_slice(value.as_bytes());
+                    out.push(b'"');
+                }
+                _ => {
+                    quote(key, out);
+                    out.push(b':');
+                    quote(value, out);
+                }
+            }
+        }
+        if let Some(json) = source {
+            if !self.found.is_empty() {
+                out.push(b',');
+            }
+            out.extend_from_slice(b"\"source\":");
+            out.extend_from_slice(json);
+        }
+        out.push(b'}');
+    }
+}
+
+/// How many bytes from the beginning a name may have as they are.
+#[inline]
+fn clean_len(bytes: &[u8]) -> usize {
+    // Without branches, so that the compiler takes them all at once.
+    let all = |chunk: &[u8]| {
+        let taken = |b: u8| {
+            (b | 0x20).wrapping_sub(b'a') < 26
+                || b.wrapping_sub(b'0') <= b':' - b'0'
+                || b.wrapping_sub(b'-') < 2
+                || b == b'_'
+        };
+        chunk.iter().fold(true, |all, byte| all & taken(*byte))
+    };
+    let mut at = 0;
+    while let Some(chunk) = bytes[at..]
+        .first_chunk::<16>()
+        .filter(|chunk| all(&chunk[..]))
+    {
+        at += chunk.len();
+    }
+    if let Some(chunk) = bytes[at..]
+        .first_chunk::<8>()
+        .filter(|chunk| all(&chunk[..]))
+    {
+        at += chunk.len();
+    }
+    let rest = bytes[at..].iter();
+    at + rest
+        .take_while(|byte| IN_NAMES[usize::from(**byte)])
+        .count()
 }
 
 /// Appends a name with every run of what the service does not take as one `_`.
 pub(super) fn clean(text: &str, out: &mut Vec<u8>) {
     let bytes = text.as_bytes();
-    if bytes.iter().all(|byte| TAKEN[usize::from(*byte)]) {
-        out.extend_from_slice(bytes);
-        return;
-    }
+    let clean = clean_len(bytes);
+    out.extend_from_slice(&bytes[..clean]);
     let mut in_run = false;
-    for byte in bytes {
-        let taken = TAKEN[usize::from(*byte)];
+    for byte in &bytes[clean..] {
+        let taken = IN_NAMES[usize::from(*byte)];
         if taken {
             out.push(*byte);
         } else if !in_run {
@@ -84,16 +321,46 @@ pub(super) fn cut(name: &mut Vec<u8>, suffix: &str) {
     }
 }
 
-/// The bytes a name may have.
-static TAKEN: [bool; 256] = {
+/// The bytes a name may have, and the key of a tag.
+static IN_NAMES: [bool; 256] = bytes_of(b"_-.:");
+/// The bytes the value of a tag may have.
+static IN_VALUES: [bool; 256] = bytes_of(b"_-.:?\\/ ");
+
+/// Letters, digits and these.
+const fn bytes_of(marks: &[u8]) -> [bool; 256] {
     let mut taken = [false; 256];
     let mut byte = 0;
     while byte < 256 {
-        let b = byte as u8;
-        taken[byte] = b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b':');
+        taken[byte] = (byte as u8).is_ascii_alphanumeric();
         byte += 1;
     }
+    let mut at = 0;
+    while at < marks.len() {
+        taken[marks[at] as usize] = true;
+        at += 1;
+    }
     taken
+}
+
+/// What a byte is where tags stand as they are.
+const PLAIN: u8 = 0;
+const EQUALS: u8 = 1;
+const ESCAPED: u8 = 2;
+const SEPARATOR: u8 = 3;
+
+static IN_TAGS: [u8; 256] = {
+    let mut is = [PLAIN; 256];
+    let mut control = 0;
+    while control < b' ' as usize {
+        is[control] = ESCAPED;
+        control += 1;
+    }
+    is[b'"' as usize] = ESCAPED;
+    is[b'\\' as usize] = ESCAPED;
+    is[b'=' as usize] = EQUALS;
+    is[b',' as usize] = SEPARATOR;
+    is[b'#' as usize] = SEPARATOR;
+    is
 };
 
 /// Appends a text in quotes, as JSON has it; what is not ASCII stays as it is.
@@ -108,44 +375,27 @@ pub(super) fn quote(text: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends an object of tags; a source takes the place of a tag of that name, or comes last.
-pub(super) fn tags(bucket: &str, tags: &[Tag], source: Option<&[u8]>, out: &mut Vec<u8>) {
-    let mut source = source;
-    out.push(b'{');
-    for (at, tag) in tags.iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        let key = &bucket[tag.key.clone()];
-        quote(key, out);
-        out.push(b':');
-        match source {
-            Some(text) if key == "source" => {
-                out.extend_from_slice(text);
-                source = None;
-            }
-            _ => quote(&bucket[tag.value.clone()], out),
-        }
-    }
-    if let Some(text) = source {
-        if !tags.is_empty() {
-            out.push(b',');
-        }
-        out.extend_from_slice(b"\"source\":");
-        out.extend_from_slice(text);
-    }
-    out.push(b'}');
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn written(tags: &Tags, bucket: &str, source: Option<&str>) -> String {
+        let mut out = Vec::new();
+        tags.write(bucket, source.map(str::as_bytes), &mut out);
+        String::from_utf8(out).expect("text")
+    }
+
     fn read(bucket: &str, source: Option<&str>) -> (String, String) {
-        let (mut found, mut out) = (Vec::new(), Vec::new());
-        let name = split(bucket, &mut found);
-        tags(bucket, &found, source.map(str::as_bytes), &mut out);
-        (name.into(), String::from_utf8(out).expect("text"))
+        let mut tags = Tags::new(false, source.is_some());
+        let name = tags.read(bucket).text;
+        (name.into(), written(&tags, bucket, source))
+    }
+
+    /// Name, tags and how many were dropped, where folded tags count.
+    fn folded(bucket: &str, source: Option<&str>) -> (String, String, u64) {
+        let mut tags = Tags::new(true, source.is_some());
+        let name = tags.read(bucket).text;
+        (name.into(), written(&tags, bucket, source), tags.dropped())
     }
 
     #[test]
@@ -171,6 +421,103 @@ mod tests {
             ("r#\u{fc}=\u{fc}", "r", "{\"\u{fc}\":\"\u{fc}\"}"),
         ] {
             assert_eq!(read(bucket, None), (name.into(), tags.into()), "{bucket}");
+        }
+    }
+
+    #[test]
+    fn folded_tags_are_a_part_of_the_name_unless_they_are_wanted() {
+        let (name, tags) = read("a;k=v#x=1;y", None);
+        assert_eq!((name.as_str(), tags.as_str()), ("a;k=v", r#"{"x":"1;y"}"#));
+        assert_eq!(cleaned(&name, ""), "a_k_v");
+    }
+
+    #[test]
+    fn the_grammar_of_folded_tags() {
+        for (bucket, name, tags, dropped) in [
+            ("a", "a", "{}", 0),
+            ("a b", "a b", "{}", 0),
+            ("a;", "a", "{}", 0),
+            ("a;;;", "a", "{}", 0),
+            ("a;k=v", "a", r#"{"k":"v"}"#, 0),
+            (";k=v", "", r#"{"k":"v"}"#, 0),
+            ("a;k=v;l=w", "a", r#"{"k":"v","l":"w"}"#, 0),
+            // Without a value.
+            ("a;k", "a", r#"{"k":"k"}"#, 0),
+            ("a;k=", "a", r#"{"k":"k"}"#, 0),
+            ("a;k= ", "a", r#"{"k":"k"}"#, 0),
+            ("a;k =", "a", r#"{"k":"k"}"#, 0),
+            ("a;k?", "a", r#"{"k_":"k?"}"#, 0),
+            // Without a key.
+            ("a;=v", "a", "{}", 1),
+            ("a; =v;=", "a", "{}", 2),
+            // A value has what follows the first sign, cleaned.
+            ("a;k=v=w", "a", r#"{"k":"v_w"}"#, 0),
+            (
+                "a;url=http://h:80/x?y\\z w",
+                "a",
+                r#"{"url":"http://h:80/x?y\\z w"}"#,
+                0,
+            ),
+            ("a; k x = v \"\" \u{e9}!", "a", r#"{"k_x":"v _ _"}"#, 0),
+            ("a;\u{e9}=\u{fc}", "a", r#"{"_":"_"}"#, 0),
+            ("a;k=b#c,d=e", "a", r#"{"k":"b_c_d_e"}"#, 0),
+            // A key that comes again.
+            ("a;k=v;l=w;K=x", "a", r#"{"k":"x","l":"w"}"#, 1),
+            ("a;k=v;K=V", "a", r#"{"k":"V"}"#, 0),
+            ("a;k\u{e9}=v;k_=w", "a", r#"{"k_":"w"}"#, 1),
+            // Both kinds.
+            ("a#x=1,y=2;y=3;z=4", "a", r#"{"x":"1","y":"3","z":"4"}"#, 1),
+            (
+                "a#x=1=2,y=,=z,w!;k",
+                "a",
+                r#"{"x":"2","w_":"w_","k":"k"}"#,
+                0,
+            ),
+            ("a b#x=\u{e9};", "a b", r#"{"x":"_"}"#, 0),
+        ] {
+            let expected = (name.into(), tags.into(), dropped);
+            assert_eq!(folded(bucket, None), expected, "{bucket}");
+        }
+    }
+
+    #[test]
+    fn folded_tags_are_cut_and_not_more_than_the_service_takes() {
+        let (key, value) = ("k".repeat(70), "v".repeat(300));
+        let (_, tags, dropped) = folded(&format!("a;{key}={value}"), None);
+        let expected = format!(r#"{{"{}":"{}"}}"#, &key[..64], &value[..255]);
+        assert_eq!((tags, dropped), (expected, 0));
+        let (_, tags, dropped) = folded(&format!("a;{key}{value}"), None);
+        let word = format!("{key}{value}");
+        assert_eq!(
+            (tags, dropped),
+            (format!(r#"{{"{}":"{}"}}"#, &word[..64], &word[..255]), 0)
+        );
+
+        let many: String = (0..52).map(|n| format!(";t{n}=v")).collect();
+        let (_, tags, dropped) = folded(&format!("a{many};T49=w"), None);
+        assert_eq!((tags.matches(':').count(), dropped), (50, 3));
+        assert!(tags.ends_with(r#","t49":"w"}"#), "{tags}");
+        // One of them is the source.
+        let (_, tags, dropped) = folded(&format!("a{many}"), Some("\"s\""));
+        assert_eq!((tags.matches(':').count(), dropped), (50, 3));
+        assert!(tags.ends_with(r#","t48":"v","source":"s"}"#), "{tags}");
+        let (_, tags, _) = folded("a;Source=x", Some("\"s\""));
+        assert_eq!(tags, r#"{"source":"s"}"#);
+    }
+
+    #[test]
+    fn a_long_name_is_looked_at_to_its_end() {
+        for len in 0..70 {
+            let name = "aZ09-._:".repeat(10)[..len].to_owned();
+            assert_eq!(clean_len(name.as_bytes()), len);
+            for at in 0..len {
+                let mut bytes = name.clone().into_bytes();
+                for byte in 0..=255 {
+                    bytes[at] = byte;
+                    let clean = if IN_NAMES[usize::from(byte)] { len } else { at };
+                    assert_eq!(clean_len(&bytes), clean, "{byte} at {at} of {len}");
+                }
+            }
         }
     }
 

@@ -193,6 +193,78 @@ fn names_get_a_prefix_and_lose_their_source() {
 }
 
 #[test]
+fn folded_tags_are_tags_where_they_are_wanted() {
+    let snapshot = Snapshot {
+        timers: vec![Timer {
+            name: "t;route=/x;=lost".into(),
+            samples: 0..5,
+            ..Timer::default()
+        }],
+        samples: vec![1.0, 2.0, 3.0, 4.0, 5.0],
+        ..of_gauges(&["g;env=a b;urgent", "g#x=1;env=c", "plain", ";env=a"])
+    };
+    let options = Options {
+        host: Some("h".into()),
+        write_to_legacy: true,
+        folded_tags: true,
+        ..Options::default()
+    };
+    let found = Encoder::new(&options).encode(&snapshot, false);
+    assert_eq!(
+        measurements(&found.batches),
+        [
+            r#"t {"route":"/x"} 5"#,
+            r#"t.90 {"route":"/x"} 4"#,
+            r#"g {"env":"a b","urgent":"urgent"} 1"#,
+            r#"g {"x":"1","env":"c"} 1"#,
+            "plain {} 1",
+        ]
+    );
+    // The bucket without a name, and a tag of a timer once for all its measurements.
+    assert_eq!((found.dropped, found.tags_dropped), (1, 1));
+    let legacy: serde_json::Value = serde_json::from_slice(&found.batches[1].body).expect("JSON");
+    let names: Vec<_> = legacy["gauges"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .collect();
+    let names: Vec<_> = names.iter().map(|item| item["name"].as_str()).collect();
+    assert_eq!(names, ["t", "t.90", "g", "g", "plain"].map(Some));
+    assert!(!legacy.to_string().contains("env"), "{legacy}");
+
+    // As the reference has it otherwise.
+    let options = Options {
+        folded_tags: false,
+        ..options
+    };
+    let found = Encoder::new(&options).encode(&snapshot, false);
+    assert_eq!(
+        measurements(&found.batches)[2..],
+        [
+            "g_env_a_b_urgent {} 1",
+            r#"g {"x":"c"} 1"#,
+            "plain {} 1",
+            "_env_a {} 1",
+        ]
+    );
+    assert_eq!((found.dropped, found.tags_dropped), (0, 0));
+}
+
+#[test]
+fn a_source_in_the_name_stands_among_folded_tags() {
+    let options = Options {
+        source_regex: Some(pattern(r"^([^.]+)\.")),
+        folded_tags: true,
+        ..Options::default()
+    };
+    let snapshot = of_gauges(&["web.a;Source=x;k=v", "b;source=x"]);
+    assert_eq!(
+        encoded(&mut Encoder::new(&options), &snapshot),
+        [r#"a {"source":"web","k":"v"} 1"#, r#"b {"source":"x"} 1"#]
+    );
+}
+
+#[test]
 fn filters_see_the_bucket_as_it_is_stored() {
     let snapshot = of_gauges(&["a#env=dev", "a#env=prod", "b", "statsd.x"]);
     let kept = |include: &[&str], exclude: &[&str]| {
