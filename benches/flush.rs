@@ -144,6 +144,7 @@ fn measuring(c: &mut Criterion) {
         ..Snapshot::default()
     };
     let tagged = |n| format!("{}#service=web,node={}", traffic::name(n), n % 100);
+    let folded = |n| format!("{};service=web;node={}", traffic::name(n), n % 100);
     let timers = 10_000;
     let of_timers = Snapshot {
         timers: (0..timers)
@@ -157,21 +158,27 @@ fn measuring(c: &mut Criterion) {
         ..Snapshot::default()
     };
     let mut group = c.benchmark_group("librato");
-    for (shape, snapshot, measurements) in [
+    for (shape, folded_tags, snapshot, measurements) in [
         (
             "integers",
+            false,
             counters(traffic::name, |n| (n * 10) as f64),
             names,
         ),
         (
             "decimals",
+            false,
             counters(traffic::name, |n| n as f64 / 7.0),
             names,
         ),
-        ("tags", counters(tagged, |n| (n * 10) as f64), names),
-        ("timers", of_timers, 2 * timers),
+        ("tags", false, counters(tagged, |n| (n * 10) as f64), names),
+        ("folded", true, counters(folded, |n| (n * 10) as f64), names),
+        ("timers", false, of_timers, 2 * timers),
     ] {
-        let mut encoder = measure::Encoder::new(&librato::Options::default());
+        let mut encoder = measure::Encoder::new(&librato::Options {
+            folded_tags,
+            ..librato::Options::default()
+        });
         let encoded = encoder.encode(&snapshot, false);
         let posts = encoded.batches.iter();
         assert_eq!(

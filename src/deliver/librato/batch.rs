@@ -45,22 +45,38 @@ impl Told {
     }
 
     /// Appends its members.
+    #[inline]
     fn write(&self, out: &mut Vec<u8>) {
-        let mut member = |name: &str, value: f64| {
-            out.extend_from_slice(name.as_bytes());
-            number::write(out, value);
-        };
         match self {
-            Self::Value(value) | Self::Total(value) => member(",\"value\":", *value),
+            Self::Value(value) | Self::Total(value) => member(out, b",\"value\":", *value),
             Self::Summary(summary) => {
-                member(",\"count\":", summary.count as f64);
-                member(",\"sum\":", summary.sum);
-                member(",\"min\":", summary.min);
-                member(",\"stddev_m2\":", summary.deviation);
-                member(",\"max\":", summary.max);
+                member(out, b",\"count\":", summary.count as f64);
+                member(out, b",\"sum\":", summary.sum);
+                member(out, b",\"min\":", summary.min);
+                member(out, b",\"stddev_m2\":", summary.deviation);
+                member(out, b",\"max\":", summary.max);
             }
         }
     }
+}
+
+/// Appends a member. Its name has a length known here, or copying the few bytes would be a call.
+#[inline]
+fn member<const N: usize>(out: &mut Vec<u8>, name: &[u8; N], value: f64) {
+    out.extend_from_slice(name);
+    number::write(out, value);
+}
+
+/// Appends a measurement, but for its tags or source and its end.
+#[inline]
+fn item(out: &mut Vec<u8>, first: bool, name: &[u8], told: &Told) {
+    if !first {
+        out.push(b',');
+    }
+    out.extend_from_slice(b"{\"name\":\"");
+    out.extend_from_slice(name);
+    out.push(b'"');
+    told.write(out);
 }
 
 /// Collects measurements of one moment.
@@ -110,20 +126,14 @@ impl Batches {
         tags: &[u8],
         source: Option<&[u8]>,
     ) -> bool {
-        let item = |out: &mut Vec<u8>, first: bool| {
-            out.extend_from_slice(if first {
-                b"{\"name\":\""
-            } else {
-                b",{\"name\":\""
-            });
-            out.extend_from_slice(name);
-            out.push(b'"');
-            told.write(out);
-        };
-        item(&mut self.body, self.count == 0);
-        self.body.extend_from_slice(b",\"tags\":");
-        self.body.extend_from_slice(tags);
-        self.body.push(b'}');
+        item(&mut self.body, self.count == 0, name, told);
+        if tags == b"{}" {
+            self.body.extend_from_slice(b",\"tags\":{}}");
+        } else {
+            self.body.extend_from_slice(b",\"tags\":");
+            self.body.extend_from_slice(tags);
+            self.body.push(b'}');
+        }
         self.count += 1;
         let mut all = true;
         if let Some(legacy) = &mut self.legacy {
@@ -134,7 +144,7 @@ impl Batches {
             };
             all = list.is_some();
             if let Some(list) = list {
-                item(list, list.is_empty());
+                item(list, list.is_empty(), name, told);
                 if let Some(source) = source {
                     list.extend_from_slice(b",\"source\":");
                     list.extend_from_slice(source);

@@ -18,15 +18,11 @@ pub(super) struct Summary {
 
 /// How many of `n` samples a percentile takes, from below. A percentile over 100 takes all.
 pub(super) fn rank(percent: f64, n: u64) -> u64 {
-    let dropped = (100.0 - percent) / 100.0 * n as f64;
     // Half goes up; what is negative or too much ends at the bounds.
-    let floor = dropped.floor();
-    let dropped = if dropped - floor >= 0.5 {
-        floor + 1.0
-    } else {
-        floor
-    };
-    n.saturating_sub(dropped as u64)
+    let dropped = ((100.0 - percent) / 100.0 * n as f64).max(0.0);
+    let whole = dropped as u64;
+    let up = u64::from(dropped - whole as f64 >= 0.5);
+    n.saturating_sub(whole.saturating_add(up))
 }
 
 /// Of samples in ascending order; there is at least one.
