@@ -158,14 +158,26 @@ impl Tags {
                 self.add_clean(key, value);
             }
         }
-        for piece in folded.split(';').filter(|piece| !piece.is_empty()) {
-            let (key, value) = piece.split_once('=').unwrap_or((piece, ""));
-            self.add_clean(key, value);
+        // By hand: a search for each sign costs more than a tag is long.
+        let (mut piece, mut sign) = (0, None);
+        for at in 0..=folded.len() {
+            match folded.as_bytes().get(at).unwrap_or(&b';') {
+                b'=' => sign = sign.or(Some(at)),
+                b';' => {
+                    if at > piece {
+                        let key = sign.unwrap_or(at);
+                        let value = at.min(key + 1);
+                        self.add_clean(&folded[piece..key], &folded[value..at]);
+                    }
+                    (piece, sign) = (at + 1, None);
+                }
+                _ => {}
+            }
         }
     }
 
     fn add_clean(&mut self, key: &str, value: &str) {
-        let (key, value) = (key.trim(), value.trim());
+        let (key, value) = (trimmed(key), trimmed(value));
         if key.is_empty() {
             self.dropped += 1;
             return;
@@ -177,7 +189,7 @@ impl Tags {
         let text = &self.text;
         let same = |tag: &&mut Tag| text[tag.key.clone()].eq_ignore_ascii_case(&text[key.clone()]);
         // Of all that is taken only this is not as it is in JSON.
-        let plain = !text[value.clone()].contains('\\');
+        let plain = !text.as_bytes()[value.clone()].contains(&b'\\');
         if let Some(tag) = self.found.iter_mut().find(same) {
             let is_known = text[tag.value.clone()].eq_ignore_ascii_case(&text[value.clone()]);
             self.dropped += u64::from(!is_known);
@@ -193,12 +205,17 @@ impl Tags {
     /// Where the cleaned text stands, cut to `longest`.
     fn clean(&mut self, text: &str, taken: &[bool; 256], longest: usize) -> Range<usize> {
         let begin = self.text.len();
+        let is_clean = |byte: &u8| taken[usize::from(*byte)];
+        if text.len() <= longest && text.as_bytes().iter().all(is_clean) {
+            self.text.push_str(text);
+            return begin..self.text.len();
+        }
         let mut in_run = false;
         for byte in text.bytes() {
             if self.text.len() - begin == longest {
                 break;
             }
-            let is_taken = taken[usize::from(byte)];
+            let is_taken = is_clean(&byte);
             if is_taken {
                 self.text.push(char::from(byte));
             } else if !in_run {
@@ -254,6 +271,15 @@ impl Tags {
             out.extend_from_slice(json);
         }
         out.push(b'}');
+    }
+}
+
+/// Without white space around it; most have none.
+fn trimmed(text: &str) -> &str {
+    match text.as_bytes() {
+        [] => text,
+        [first, .., last] if first.is_ascii_graphic() && last.is_ascii_graphic() => text,
+        _ => text.trim(),
     }
 }
 
