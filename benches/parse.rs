@@ -51,7 +51,7 @@ fn by_plain(datagram: &[u8]) -> (u64, u64) {
 
 fn by_fast(datagram: &[u8]) -> (u64, u64) {
     let (mut good, mut bad) = (0, 0);
-    parse::packet(datagram, |result, _| {
+    parse::packet(datagram, &mut |result: Result<_, _>| {
         if black_box(result).is_ok() {
             good += 1
         } else {

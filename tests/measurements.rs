@@ -13,8 +13,8 @@ use statsd_fast::config;
 use statsd_fast::deliver::Backend;
 use statsd_fast::deliver::librato::measure::Encoder;
 use statsd_fast::flush::{Flusher, Link};
-use statsd_fast::ingest::parse;
-use statsd_fast::ingest::table::Table;
+use statsd_fast::ingest::packet::Packet;
+use statsd_fast::ingest::{self, table::Table};
 use statsd_fast::metric::cell::Stamp;
 use statsd_fast::metric::harvest::Harvest;
 use statsd_fast::metric::registry::Registry;
@@ -207,12 +207,8 @@ impl Server {
     fn datagram(&mut self, at: u64, datagram: &str) {
         let table = &mut self.table;
         table.begin_batch(Stamp(at << 20));
-        table.tally.packets += 1;
-        let lines = parse::packet(datagram.as_bytes(), |result, line| match result {
-            Ok(sample) => table.record(&sample),
-            Err(reason) => table.reject(reason, line),
-        });
-        table.tally.lines += lines;
+        let (bytes, truncated) = (datagram.as_bytes(), false);
+        ingest::take_packets([Packet { bytes, truncated }].into_iter(), table);
     }
 
     fn flush(&mut self) -> Vec<Request> {

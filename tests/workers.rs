@@ -11,7 +11,7 @@ use crossbeam::utils::CachePadded;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use statsd_fast::flush::{self, Flusher, Order, Threshold};
-use statsd_fast::ingest::{self, parse, table::Table};
+use statsd_fast::ingest::{self, packet::Packet, table::Table};
 use statsd_fast::metric::cell::{GAUGE_DELTAS, Stamp};
 use statsd_fast::metric::harvest::Harvest;
 use statsd_fast::metric::meter::Outside;
@@ -56,11 +56,9 @@ impl Bench {
         self.now += 1_000_000;
         let table = &mut self.tables[worker];
         table.begin_batch(Stamp(self.now));
-        table.tally.packets += 1;
-        table.tally.lines += parse::packet(datagram.as_bytes(), |result, line| match result {
-            Ok(sample) => table.record(&sample),
-            Err(reason) => table.tally.reject(reason, line),
-        });
+        let bytes = datagram.as_bytes();
+        let truncated = false;
+        ingest::take_packets([Packet { bytes, truncated }].into_iter(), table);
     }
 
     fn harvest(&mut self, worker: usize) {

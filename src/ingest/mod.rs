@@ -5,18 +5,20 @@
 //! seen, the growth of a timer or of a gauge's deltas, a new set member, the begin of a line of a stream,
 //! and once a batch to read ahead of a large table.
 
+pub mod key;
 pub mod name;
 pub mod number;
 pub mod packet;
 pub mod parse;
 pub mod scan;
+pub mod slots;
 pub mod source;
 pub mod table;
 
 use crate::metric::cell::Stamp;
 use crate::metric::copied::Feed;
 use crate::metric::harvest::Harvest;
-use crate::metric::sample::Sample;
+use crate::metric::sample::{Reject, Sample, Value};
 use crate::runtime::clock::monotonic_ns;
 use crate::runtime::log;
 use crate::runtime::stop::Stop;
@@ -24,7 +26,10 @@ use crate::runtime::sys::thread::precise_sleep;
 use crossbeam::channel::Sender;
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
-use packet::Batch;
+use key::Spelling;
+use packet::{Batch, Packet};
+use parse::Reader;
+use scan::BLOCK;
 use source::Source;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -62,8 +67,9 @@ impl Default for Options {
     }
 }
 
-/// Samples read ahead of their look-ups when the table is large.
-const AHEAD: usize = 64;
+/// Values read ahead of their look-ups when the table is large: as many lines as a core fetches at once, or a
+/// few more.
+const AHEAD: usize = 32;
 
 /// Rest after the receive call failed.
 const RECEIVE_ERROR_PAUSE: Duration = Duration::from_millis(1);
@@ -208,22 +214,99 @@ pub fn record(batch: &Batch, table: &mut Table) {
         dump(batch);
     }
     table.begin_batch(Stamp(monotonic_ns()));
+    take_packets(batch.packets(), table);
+}
+
+/// [`record`] of packets alone, for who has a clock of its own.
+#[inline]
+pub fn take_packets<'a>(packets: impl Iterator<Item = Packet<'a>>, table: &mut Table) {
     if table.is_large() {
-        let mut ahead = Vec::with_capacity(AHEAD);
-        read(batch, table, |table, sample| {
-            if ahead.len() == AHEAD {
-                ahead
-                    .drain(..)
-                    .for_each(|(sample, hash)| table.record_hashed(&sample, hash));
-            }
-            let hash = table.hash(&sample);
-            ahead.push((sample, hash));
-        });
-        ahead
-            .drain(..)
-            .for_each(|(sample, hash)| table.record_hashed(&sample, hash));
+        let mut ahead = Ahead::of(table);
+        packets.for_each(|packet| ahead.read(&packet));
+        ahead.settle();
     } else {
-        read(batch, table, |table, sample| table.record(&sample));
+        let mut direct = Direct { table };
+        packets.for_each(|packet| direct.read(&packet));
+    }
+}
+
+/// Reads packets into a table, whose accounts it keeps.
+trait Recorder<'a>: Reader<'a> + Sized {
+    fn table(&mut self) -> &mut Table;
+
+    #[inline(always)]
+    fn read(&mut self, packet: &Packet<'a>) {
+        let lines = parse::packet(packet.whole_lines(), self);
+        let tally = &mut self.table().tally;
+        tally.packets += 1;
+        tally.bytes += packet.bytes.len() as u64;
+        tally.truncated += u64::from(packet.truncated);
+        tally.lines += lines;
+    }
+}
+
+/// Records each value as it is read.
+struct Direct<'t> {
+    table: &'t mut Table,
+}
+
+impl Recorder<'_> for Direct<'_> {
+    fn table(&mut self) -> &mut Table {
+        self.table
+    }
+}
+
+impl<'a> Reader<'a> for Direct<'_> {
+    #[inline(always)]
+    fn sample(&mut self, sample: Sample<'a>, window: &[u8; BLOCK]) {
+        self.table.record(&sample, window);
+    }
+
+    fn odd(&mut self, result: Result<Sample<'a>, Reject>, line: &'a [u8]) {
+        self.table.take_odd(result, line);
+    }
+}
+
+/// Reads on while the entries of the values before are on their way from memory.
+struct Ahead<'t, 'a> {
+    table: &'t mut Table,
+    waiting: Vec<(Spelling<'a>, Value<'a>)>,
+}
+
+impl<'t> Ahead<'t, '_> {
+    fn of(table: &'t mut Table) -> Self {
+        let waiting = Vec::with_capacity(AHEAD);
+        Self { table, waiting }
+    }
+
+    #[inline(always)]
+    fn settle(&mut self) {
+        for (spelling, value) in self.waiting.drain(..) {
+            self.table.record_spelled(&spelling, value);
+        }
+    }
+}
+
+impl<'a> Recorder<'a> for Ahead<'_, 'a> {
+    fn table(&mut self) -> &mut Table {
+        self.table
+    }
+}
+
+impl<'a> Reader<'a> for Ahead<'_, 'a> {
+    #[inline(always)]
+    fn sample(&mut self, sample: Sample<'a>, window: &[u8; BLOCK]) {
+        if self.waiting.len() == AHEAD {
+            self.settle();
+        }
+        let spelling = self.table.spell(&sample, window);
+        self.waiting.push((spelling, sample.value));
+    }
+
+    fn odd(&mut self, result: Result<Sample<'a>, Reject>, line: &'a [u8]) {
+        // In order: a gauge is what was written to it last.
+        self.settle();
+        self.table.take_odd(result, line);
     }
 }
 
@@ -236,21 +319,6 @@ fn dump(batch: &Batch) {
                 log::line(&format_args!("{}", String::from_utf8_lossy(line)));
             }
         }
-    }
-}
-
-/// Reads every line of a batch and keeps the accounts; good samples go on to `take`.
-#[inline]
-fn read<'a>(batch: &'a Batch, table: &mut Table, mut take: impl FnMut(&mut Table, Sample<'a>)) {
-    for packet in batch.packets() {
-        table.tally.packets += 1;
-        table.tally.bytes += packet.bytes.len() as u64;
-        table.tally.truncated += u64::from(packet.truncated);
-        let lines = parse::packet(packet.whole_lines(), |result, line| match result {
-            Ok(sample) => take(table, sample),
-            Err(reason) => table.reject(reason, line),
-        });
-        table.tally.lines += lines;
     }
 }
 
@@ -282,6 +350,7 @@ mod tests {
     use crate::metric::registry::Registry;
     use crate::runtime::sys::wake::Waker;
     use packet::Filled;
+    use proptest::prelude::*;
     use std::io;
 
     /// Holds so many datagrams; gives the order to stop when somebody would have to wait for more.
@@ -374,5 +443,54 @@ mod tests {
     #[test]
     fn a_flood_does_not_keep_the_flusher_waiting() {
         assert_eq!(answered(usize::MAX), (TICK_BATCHES * BATCH) as u64);
+    }
+
+    /// Every part of a harvest, in an order of its own.
+    fn collected(table: &mut Table) -> Vec<String> {
+        let mut harvest = Harvest::default();
+        table.harvest(&mut harvest);
+        harvest.tally.last_packet = 0;
+        let members = |part: &crate::metric::harvest::Part<crate::metric::cell::Members>| {
+            let mut members: Vec<_> = part.cell.iter().collect();
+            members.sort();
+            format!("{:?} {} {members:?}", part.id, part.hits)
+        };
+        let mut all: Vec<_> = harvest.sets.iter().map(members).collect();
+        all.extend(harvest.counters.iter().map(|part| format!("{part:?}")));
+        all.extend(harvest.gauges.iter().map(|part| format!("{part:?}")));
+        all.extend(harvest.timers.iter().map(|part| format!("{part:?}")));
+        all.sort();
+        all.push(format!("{:?} {:?}", harvest.samples, harvest.tally));
+        all
+    }
+
+    proptest! {
+        /// Reading ahead changes when an entry is looked up, and nothing else.
+        #[test]
+        fn values_read_ahead_are_recorded_as_values_read_one_by_one(
+            lines in proptest::collection::vec(("[a-d]{0,2}|[a-b/ ]{40,50}", 0..100u32, 0..9usize), 0..200),
+            cut in 1..40usize,
+        ) {
+            let endings = ["|c", "|ms", "|g", "|s", "|c|@0.5", "|ms|#a:b", "|g\n", ":5|c", "|x|y"];
+            let text = |(name, value, ending): &(String, u32, usize)| {
+                let sign = if value % 7 == 0 { "+" } else { "" };
+                format!("{name}:{sign}{value}{}", endings[*ending])
+            };
+            let lines: Vec<_> = lines.iter().map(text).collect();
+            let datagrams: Vec<_> = lines.chunks(cut).map(|lines| lines.join("\n")).collect();
+            let packets = || datagrams.iter().map(|datagram| Packet {
+                bytes: datagram.as_bytes(),
+                truncated: false,
+            });
+            let registry = Arc::new(Registry::new());
+            let table = || Table::new(&Options::default(), registry.clone());
+            let (mut one, mut other) = (table(), table());
+            let mut direct = Direct { table: &mut one };
+            packets().for_each(|packet| direct.read(&packet));
+            let mut ahead = Ahead::of(&mut other);
+            packets().for_each(|packet| ahead.read(&packet));
+            ahead.settle();
+            prop_assert_eq!(collected(&mut one), collected(&mut other));
+        }
     }
 }

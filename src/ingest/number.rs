@@ -39,6 +39,10 @@ pub fn javascript(bytes: &[u8]) -> Option<f64> {
     Some(if negative { -value } else { value })
 }
 
+const POWERS: [f64; 16] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+];
+
 /// The short cut nearly every value takes: an optional sign, at most 15 digits and one point.
 ///
 /// Such a number is an integer below 2^53 divided by a power of ten up to 10^22, both exact in
@@ -55,21 +59,6 @@ pub fn plain(bytes: &[u8]) -> Option<f64> {
 /// [`plain`] without a sign: also exactly what the reference can use as a sample rate.
 #[inline(always)]
 pub fn plain_unsigned(bytes: &[u8]) -> Option<f64> {
-    const POWERS: [f64; 16] = [
-        1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
-    ];
-    // Most values are one to three digits: without the loop, they take a third of its instructions.
-    let digit = |byte: u8| u32::from(byte.wrapping_sub(b'0'));
-    let short = match *bytes {
-        [a] => (digit(a) < 10).then(|| digit(a)),
-        [a, b] => (digit(a) < 10 && digit(b) < 10).then(|| digit(a) * 10 + digit(b)),
-        [a, b, c] => (digit(a) < 10 && digit(b) < 10 && digit(c) < 10)
-            .then(|| digit(a) * 100 + digit(b) * 10 + digit(c)),
-        _ => None,
-    };
-    if let Some(short) = short {
-        return Some(f64::from(short));
-    }
     // 15 digits and a point; this also bounds the loop below and keeps `integer` under 10^16.
     if bytes.len() > 16 {
         return None;
@@ -98,6 +87,64 @@ pub fn plain_unsigned(bytes: &[u8]) -> Option<f64> {
         }
         _ => None,
     }
+}
+
+/// Eight bytes with the same bits in each.
+const fn eight(byte: u8) -> u64 {
+    u64::from_ne_bytes([byte; 8])
+}
+
+/// [`plain_unsigned`] for one to eight bytes, the first of `bytes`, without a loop or a branch on how many
+/// they are. `None` means "look closer".
+///
+/// Digits are worked on side by side in one word: pairs, then fours, then all eight (the known trick of
+/// multiplying by powers of ten that lie a field apart).
+#[inline(always)]
+pub fn plain_short(bytes: [u8; 8], len: usize) -> Option<f64> {
+    debug_assert!(matches!(len, 1..=8));
+    // The text's last byte goes to the top, and zero bytes below the first read as leading zeros.
+    let shift = 64 - 8 * len as u32;
+    let text = u64::from_le_bytes(bytes) << (shift % 64);
+    let digits = text ^ eight(b'0') << (shift % 64);
+    if !all_digits(digits) {
+        return with_point(text, len);
+    }
+    Some(whole(digits) as f64)
+}
+
+/// Whether no byte is above 9.
+#[inline(always)]
+fn all_digits(digits: u64) -> bool {
+    (digits.wrapping_add(eight(0x76)) | digits) & eight(0x80) == 0
+}
+
+/// The number of eight digits, the first in the lowest byte.
+#[inline(always)]
+fn whole(digits: u64) -> u64 {
+    let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
+    let even = (pairs & 0x0000_00ff_0000_00ff).wrapping_mul(100 + (1_000_000 << 32));
+    let odd = (pairs >> 16 & 0x0000_00ff_0000_00ff).wrapping_mul(1 + (10_000 << 32));
+    even.wrapping_add(odd) >> 32
+}
+
+/// The same for digits with one point among them.
+#[inline(always)]
+fn with_point(text: u64, len: usize) -> Option<f64> {
+    let apart = text ^ eight(b'.');
+    let points = apart.wrapping_sub(eight(1)) & !apart & eight(0x80);
+    if points == 0 || len == 1 {
+        return None;
+    }
+    // Of the lowest byte found it is certain. What stood before it moves up into its place.
+    let bit = points.trailing_zeros() / 8 * 8;
+    let before = text & ((1 << bit) - 1);
+    let after = text & (!0xff << bit);
+    let text = before << 8 | after;
+    let digits = text ^ eight(b'0') << (72 - 8 * len as u32);
+    if !all_digits(digits) {
+        return None;
+    }
+    Some(whole(digits) as f64 / POWERS[(56 - bit) as usize / 8])
 }
 
 /// `text.trim()` of JavaScript.
@@ -162,6 +209,37 @@ fn radix_integer(digits: &[u8], bits: u32) -> Option<f64> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    proptest! {
+        /// Digits side by side, for every length, against the loop and the exact parser.
+        #[test]
+        fn eight_bytes_at_once_are_read_as_one_by_one(
+            text in "[0-9]{1,8}|[0-9]{0,7}\\.[0-9]{0,7}|[0-9+\\-.eE: x\u{0}-\u{ff}]{1,8}",
+            behind in any::<[u8; 8]>(),
+        ) {
+            let text = text.as_bytes();
+            prop_assume!(text.len() <= 8);
+            let mut bytes = behind;
+            bytes[..text.len()].copy_from_slice(text);
+            let expected = plain_unsigned(text);
+            prop_assert_eq!(plain_short(bytes, text.len()), expected);
+            if let Some(value) = expected {
+                prop_assert_eq!(fast_float2::parse::<f64, _>(text).ok(), Some(value));
+            }
+        }
+    }
+
+    #[test]
+    fn every_byte_that_is_no_digit_is_seen_in_every_place() {
+        for byte in (0..=255u8).filter(|byte| !byte.is_ascii_digit()) {
+            for at in 0..8 {
+                let mut bytes = *b"12345678";
+                bytes[at] = byte;
+                assert_eq!(plain_short(bytes, 8), plain_unsigned(&bytes), "{bytes:?}");
+                assert_eq!(plain_short(bytes, 8).is_some(), byte == b'.');
+            }
+        }
+    }
 
     #[test]
     fn numbers_as_javascript_reads_them() {

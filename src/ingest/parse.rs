@@ -1,42 +1,153 @@
 //! A datagram -> its samples. Pure: no clock, no allocation, no I/O.
 //!
-//! Lines of the common shape, `name:value|type` with an optional `|@rate` and `|#tags`, are read off
-//! the delimiter marks in one pass. Whatever is not of that shape goes to [`line()`], which follows
-//! the reference step by step and is the specification in code; both give the same for every line,
-//! which tests/differential.rs holds them to.
+//! Three ways, each for what the one before it leaves: a line of the shape `name:value|type` that ends within
+//! its first 64 bytes is read off the marks of those; one that is longer, or has a `|@rate` or `|#tags`, off
+//! marks found block by block; whatever is not of that shape goes to [`line()`], which follows the reference
+//! step by step and is the specification in code. All give the same for every line, which
+//! tests/differential.rs holds them to.
 
 use super::number;
-use super::scan::Marks;
+use super::scan::{self, BLOCK, Marks};
 use crate::metric::sample::{Reject, Sample, Value};
 
-/// Reads a datagram line by line and hands over each value, good or refused, with its line.
+/// Takes what [`packet`] reads. Two ways in, so that the one nearly every line takes can be inlined.
+pub trait Reader<'a> {
+    /// A value of the common shape. `window` begins with the bytes of its line.
+    fn sample(&mut self, sample: Sample<'a>, window: &[u8; BLOCK]);
+
+    /// A value, good or refused, of any other line.
+    fn odd(&mut self, result: Result<Sample<'a>, Reject>, line: &'a [u8]);
+}
+
+/// For who wants the values alone.
+impl<'a, F: FnMut(Result<Sample<'a>, Reject>)> Reader<'a> for F {
+    #[inline(always)]
+    fn sample(&mut self, sample: Sample<'a>, _window: &[u8; BLOCK]) {
+        self(Ok(sample));
+    }
+
+    fn odd(&mut self, result: Result<Sample<'a>, Reject>, _line: &'a [u8]) {
+        self(result);
+    }
+}
+
+/// Reads a datagram line by line and hands over each value.
 /// Returns how many lines there were; empty ones are none.
 #[inline(always)]
-pub fn packet<'a>(
-    bytes: &'a [u8],
-    mut visit: impl FnMut(Result<Sample<'a>, Reject>, &'a [u8]),
-) -> u64 {
-    let mut marks = Marks::new(bytes);
+pub fn packet<'a>(bytes: &'a [u8], reader: &mut impl Reader<'a>) -> u64 {
     let mut lines = 0;
     let mut start = 0;
     while start < bytes.len() {
-        let (end, sample) = common_shape(bytes, start, &mut marks);
-        if end > start {
-            lines += 1;
-            let text = &bytes[start..end];
-            match sample {
-                Some(sample) => visit(Ok(sample), text),
-                None => line(text, |result| visit(result, text)),
+        let rest = &bytes[start..];
+        let copy;
+        let window = match rest.first_chunk::<BLOCK>() {
+            Some(window) => window,
+            None => {
+                copy = ended(rest);
+                &copy
             }
-        }
+        };
+        let found = scan::mask(window);
+        let end = match plain_shape(rest, window, found, reader) {
+            Some(end) => start + end,
+            None => {
+                let (end, sample) =
+                    common_shape(bytes, start, &mut Marks::resumed(bytes, start, found));
+                match sample {
+                    Some(sample) => reader.sample(sample, window),
+                    None => odd(&bytes[start..end], reader),
+                }
+                end
+            }
+        };
+        lines += u64::from(end > start);
         start = end + 1;
     }
     lines
 }
 
+#[cold]
+#[inline(never)]
+fn odd<'a>(text: &'a [u8], reader: &mut impl Reader<'a>) {
+    if !text.is_empty() {
+        line(text, |result| reader.odd(result, text));
+    }
+}
+
+/// The last bytes of a datagram, as many as are left, and newlines.
+#[inline(always)]
+fn ended(rest: &[u8]) -> [u8; BLOCK] {
+    let mut window = [b'\n'; BLOCK];
+    window[..rest.len()].copy_from_slice(rest);
+    window
+}
+
+/// Reads a line of the shape `name:value|type` that ends inside of its window, and returns where it ends.
+/// `found` are the window's delimiters.
+#[inline(always)]
+fn plain_shape<'a>(
+    rest: &'a [u8],
+    window: &[u8; BLOCK],
+    found: u64,
+    reader: &mut impl Reader<'a>,
+) -> Option<usize> {
+    let without_colon = found & found.wrapping_sub(1);
+    let without_pipe = without_colon & without_colon.wrapping_sub(1);
+    if without_pipe == 0 {
+        return None;
+    }
+    let colon = found.trailing_zeros() as usize % BLOCK;
+    let pipe = without_colon.trailing_zeros() as usize % BLOCK;
+    let end = without_pipe.trailing_zeros() as usize % BLOCK;
+    if window[colon] != b':' || window[pipe] != b'|' || window[end] != b'\n' {
+        return None;
+    }
+    let len = pipe - colon - 1;
+    let name = rest.get(..colon)?;
+    // One call for each type: what follows is made for it.
+    let mut take = |value| {
+        let tags = &[];
+        reader.sample(Sample { name, tags, value }, window);
+        Some(end)
+    };
+    if end - pipe == 2 {
+        match window[(pipe + 1) % BLOCK] {
+            b'c' => take(Value::Count(number(window, colon + 1, len)?)),
+            b'g' => {
+                let value = number(window, colon + 1, len)?;
+                take(gauge(window[(colon + 1) % BLOCK], value))
+            }
+            b's' if len > 0 => take(Value::Member(rest.get(colon + 1..pipe)?)),
+            _ => None,
+        }
+    } else if end - pipe == 3 && window.get(pipe + 1..pipe + 3)? == b"ms" {
+        let value = number(window, colon + 1, len).filter(|value| *value >= 0.0)?;
+        take(Value::Time { value, weight: 1.0 })
+    } else {
+        None
+    }
+}
+
+/// The number that is `len` bytes from `start` on.
+#[inline(always)]
+fn number(window: &[u8; BLOCK], start: usize, len: usize) -> Option<f64> {
+    if (1..=8).contains(&len)
+        && let Some(bytes) = window.get(start..start + 8)
+        && let Some(value) = number::plain_short(bytes.try_into().expect("eight bytes"), len)
+    {
+        return Some(value);
+    }
+    long_number(window, start, len)
+}
+
+#[inline(never)]
+fn long_number(window: &[u8; BLOCK], start: usize, len: usize) -> Option<f64> {
+    number::plain(window.get(start..start + len)?)
+}
+
 /// Reads the line that begins at `start`: where it ends, and its sample if it is of the common shape.
 /// The marks are left behind the line.
-#[inline(always)]
+#[inline(never)]
 fn common_shape<'a>(
     bytes: &'a [u8],
     start: usize,
@@ -84,7 +195,7 @@ fn common_shape<'a>(
         let value = match (&bytes[pipe + 1..type_end], number::plain(text)) {
             (b"c", Some(value)) => Value::Count(value * weight),
             (b"ms", Some(value)) if value >= 0.0 => Value::Time { value, weight },
-            (b"g", Some(value)) => gauge(text, value),
+            (b"g", Some(value)) => gauge(text.first().copied().unwrap_or(b'0'), value),
             (b"s", _) if !text.is_empty() => Value::Member(text),
             _ => break 'odd,
         };
@@ -140,7 +251,7 @@ fn value(part: &[u8]) -> Result<Value<'_>, Reject> {
     }
     Ok(match std::str::from_utf8(kind).map(number::trim) {
         Ok("ms") => Value::Time { value, weight },
-        Ok("g") => gauge(text, value),
+        Ok("g") => gauge(text.first().copied().unwrap_or(b'0'), value),
         Ok("s") => Value::Member(text),
         _ => Value::Count(value * weight),
     })
@@ -148,9 +259,9 @@ fn value(part: &[u8]) -> Result<Value<'_>, Reject> {
 
 /// A gauge value is a change when its first character is a sign, and a level otherwise.
 #[inline]
-fn gauge(text: &[u8], value: f64) -> Value<'_> {
-    match text.first() {
-        Some(b'+' | b'-') => Value::GaugeAdd(value),
+fn gauge<'a>(first: u8, value: f64) -> Value<'a> {
+    match first {
+        b'+' | b'-' => Value::GaugeAdd(value),
         _ => Value::GaugeSet(value),
     }
 }

@@ -30,6 +30,12 @@ impl<'a> Marks<'a> {
         marks
     }
 
+    /// Starts at `base`, where the block there has the delimiters `mask`.
+    #[inline(always)]
+    pub fn resumed(bytes: &'a [u8], base: usize, mask: u64) -> Self {
+        Self { bytes, base, mask }
+    }
+
     /// Position of the next delimiter; the length of the bytes once there is none, as often as asked.
     #[inline(always)]
     pub fn next_mark(&mut self) -> usize {
@@ -42,7 +48,7 @@ impl<'a> Marks<'a> {
         }
         let position = self.base + self.mask.trailing_zeros() as usize;
         self.mask &= self.mask - 1;
-        position
+        position.min(self.bytes.len())
     }
 
     #[inline]

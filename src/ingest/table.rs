@@ -2,167 +2,23 @@
 //!
 //! A spelling is looked up as it stands in the datagram; only one never seen is cleaned and takes
 //! its [`NameId`] from the registry. So the common sample costs a hash and one cache line: key and
-//! counter lie in the same 64 bytes. Several spellings of a name share one id, and one cell where
-//! order matters.
+//! counter lie in the same 64 bytes ([`super::slots`]). Several spellings of a name share one id, and one
+//! cell where order matters.
 
+use super::key::{Seeds, Spelling};
 use super::name;
+use super::scan::BLOCK;
+use super::slots::{Entry, Slots};
 use crate::metric::cell::{Gauge, Members, Spare, Stamp, Timer};
 use crate::metric::harvest::{Harvest, Part, Tally, TimerPart};
 use crate::metric::registry::{NameId, Registry};
 use crate::metric::sample::{Kind, Reject, Sample, Value};
 use foldhash::fast::RandomState;
-use hashbrown::HashTable;
-use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
-/// Key bytes that fit into an entry; longer keys lie in an arena beside the table.
-const INLINE: usize = 40;
-
-/// Spellings from which on a table counts as large: 2 MiB with their entries, more than a core's own
-/// cache has left beside the datagrams.
-const LARGE: usize = 16_384;
-
-/// Stands between name and tags in a key. No name holds a newline.
-const TAGS_FOLLOW: u8 = b'\n';
-
-/// One spelling: 64 bytes, one cache line.
-#[derive(Debug)]
-#[repr(align(64))]
-struct Entry {
-    /// Counters: the sum since the last harvest.
-    sum: f64,
-    /// Counters: values added since the last harvest. Other kinds: the index of the cell.
-    hits_or_cell: u32,
-    /// Low half of the hash: tells keys apart before their bytes are looked at.
-    hash: u32,
-    id: NameId,
-    len: u16,
-    /// The key, or where it lies in the arena.
-    key: [u8; INLINE],
-}
-
-const _: () = assert!(size_of::<Entry>() == 64);
-const _: () = assert!(super::packet::DATAGRAM_MAX <= u16::MAX as usize);
-
-/// Spellings of one kind.
-#[derive(Debug, Default)]
-struct Spellings {
-    entries: HashTable<Entry>,
-    /// Keys longer than [`INLINE`], one after another.
-    long: Vec<u8>,
-}
-
-/// The key of a sample as it lies in the datagram, in two pieces.
-#[derive(Clone, Copy)]
-struct Key<'a> {
-    name: &'a [u8],
-    tags: &'a [u8],
-}
-
-impl<'a> Key<'a> {
-    #[inline(always)]
-    fn of(sample: &Sample<'a>) -> Self {
-        Self {
-            name: sample.name,
-            tags: sample.tags,
-        }
-    }
-
-    #[inline(always)]
-    fn len(&self) -> usize {
-        self.name.len()
-            + if self.tags.is_empty() {
-                0
-            } else {
-                1 + self.tags.len()
-            }
-    }
-
-    #[inline(always)]
-    fn hash(&self, state: &RandomState) -> u64 {
-        let mut hasher = state.build_hasher();
-        hasher.write(self.name);
-        if !self.tags.is_empty() {
-            hasher.write(self.tags);
-        }
-        hasher.finish()
-    }
-
-    #[inline(always)]
-    fn is(&self, stored: &[u8]) -> bool {
-        if self.tags.is_empty() {
-            return stored == self.name;
-        }
-        let (name, tags) = stored.split_at(self.name.len());
-        name == self.name && tags[0] == TAGS_FOLLOW && &tags[1..] == self.tags
-    }
-
-    fn write_to(&self, out: &mut [u8]) {
-        let (name, tags) = out.split_at_mut(self.name.len());
-        name.copy_from_slice(self.name);
-        if let [separator, tags @ ..] = tags {
-            *separator = TAGS_FOLLOW;
-            tags.copy_from_slice(self.tags);
-        }
-    }
-}
-
-/// The bytes of a stored key: name, or name, newline and tags.
-#[inline(always)]
-fn stored<'a>(entry: &'a Entry, long: &'a [u8]) -> &'a [u8] {
-    let len = entry.len as usize;
-    if len <= INLINE {
-        return &entry.key[..len];
-    }
-    let at = usize::from_le_bytes(*entry.key.first_chunk().expect("INLINE holds an offset"));
-    &long[at..at + len]
-}
-
-impl Spellings {
-    #[inline(always)]
-    fn find(&mut self, key: Key<'_>, hash: u64) -> Option<&mut Entry> {
-        let (len, low) = (key.len(), hash as u32);
-        let long = &self.long;
-        self.entries.find_mut(hash, |entry| {
-            entry.hash == low && entry.len as usize == len && key.is(stored(entry, long))
-        })
-    }
-
-    #[cold]
-    fn insert(
-        &mut self,
-        key: Key<'_>,
-        hash: u64,
-        state: &RandomState,
-        id: NameId,
-        hits_or_cell: u32,
-    ) -> &mut Entry {
-        let mut entry = Entry {
-            sum: 0.0,
-            hits_or_cell,
-            hash: hash as u32,
-            id,
-            len: u16::try_from(key.len()).expect("a key is shorter than a datagram"),
-            key: [0; INLINE],
-        };
-        if key.len() <= INLINE {
-            key.write_to(&mut entry.key[..key.len()]);
-        } else {
-            let at = self.long.len();
-            self.long.resize(at + key.len(), 0);
-            key.write_to(&mut self.long[at..]);
-            entry.key[..8].copy_from_slice(&at.to_le_bytes());
-        }
-        let long = &self.long;
-        let rehash = |entry: &Entry| {
-            let key = stored(entry, long);
-            let at = key.iter().position(|byte| *byte == TAGS_FOLLOW);
-            let (name, tags) = at.map_or((key, &key[..0]), |at| (&key[..at], &key[at + 1..]));
-            Key { name, tags }.hash(state)
-        };
-        self.entries.insert_unique(hash, entry, rehash).into_mut()
-    }
-}
+/// Bytes of entries from which on a table counts as large: what a core's own cache has room for beside the
+/// datagrams.
+const LARGE: usize = 256 << 10;
 
 /// Cells of one kind, with those that were touched since the last harvest.
 #[derive(Debug)]
@@ -211,15 +67,16 @@ impl<C: Default> Cells<C> {
 /// Everything one worker knows. Owned by its thread, shared with nobody.
 #[derive(Debug)]
 pub struct Table {
-    state: RandomState,
+    seeds: Seeds,
     registry: Arc<Registry>,
     sanitize: bool,
     exact_samples: usize,
     spare: Spare,
     /// Last stamp given out; each gauge write gets its own.
     now: u64,
-    counters: Spellings,
-    others: [Spellings; 3],
+    slots: Slots,
+    /// Slots of counters that got a value since the last harvest.
+    touched: Vec<u32>,
     timers: Cells<Timer>,
     gauges: Cells<Gauge>,
     sets: Cells<Members>,
@@ -231,14 +88,14 @@ impl Table {
     /// An empty table. Hashing is seeded at random, so that no sender can aim at one bucket.
     pub fn new(options: &super::Options, registry: Arc<Registry>) -> Self {
         Self {
-            state: RandomState::default(),
+            seeds: Seeds::random(),
             registry,
             sanitize: options.sanitize_names,
             exact_samples: options.exact_samples,
             spare: Spare::new(),
             now: 0,
-            counters: Spellings::default(),
-            others: Default::default(),
+            slots: Slots::default(),
+            touched: Vec::new(),
             timers: Cells::default(),
             gauges: Cells::default(),
             sets: Cells::default(),
@@ -264,52 +121,51 @@ impl Table {
     }
 
     /// Whether the table has outgrown the nearer caches, so that a look-up waits for memory. Then it
-    /// pays to have many under way at once: [`Table::hash`] a run of samples first, and only then
-    /// [`Table::record_hashed`] them, with nothing between two look-ups. Below that size the detour
-    /// costs more than it gains (tuning.md).
+    /// pays to have many under way at once: [`Table::spell`] a run of samples first, and only then
+    /// [`Table::record_spelled`] them. Below that size the detour costs more than it gains (tuning.md).
     #[inline]
     pub fn is_large(&self) -> bool {
-        self.spellings() > LARGE
+        self.slots.bytes() > LARGE
     }
 
-    /// The hash of a sample's key, for [`Table::record_hashed`] of the same table.
+    /// What a sample is spelled with, for [`Table::record_spelled`] of the same table, whose entry is on its
+    /// way from now on. `window` begins with the bytes of its line.
     #[inline(always)]
-    pub fn hash(&self, sample: &Sample<'_>) -> u64 {
-        Key::of(sample).hash(&self.state)
+    pub fn spell<'a>(&self, sample: &Sample<'a>, window: &[u8; BLOCK]) -> Spelling<'a> {
+        let spelling = self.seeds.spelling(sample, window);
+        self.slots.prefetch(spelling.hash);
+        spelling
     }
 
     /// Adds a sample to what its name collects.
     #[inline(always)]
-    pub fn record(&mut self, sample: &Sample<'_>) {
-        let hash = self.hash(sample);
-        self.record_hashed(sample, hash);
+    pub fn record(&mut self, sample: &Sample<'_>, window: &[u8; BLOCK]) {
+        let spelling = self.seeds.spelling(sample, window);
+        self.record_spelled(&spelling, sample.value);
     }
 
-    /// [`Table::record`] for a sample that was hashed before.
+    /// [`Table::record`] for a sample that was spelled before.
     #[inline(always)]
-    pub fn record_hashed(&mut self, sample: &Sample<'_>, hash: u64) {
-        let key = Key::of(sample);
-        let kind = sample.value.kind();
+    pub fn record_spelled(&mut self, spelling: &Spelling<'_>, value: Value<'_>) {
+        let kind = value.kind();
         self.tally.recorded[kind as usize] += 1;
-        if let Value::Count(count) = sample.value {
-            let entry = match self.counters.find(key, hash) {
-                Some(entry) => entry,
-                None => {
-                    let id = name_id(&self.registry, kind, key, self.sanitize);
-                    self.counters.insert(key, hash, &self.state, id, 0)
-                }
-            };
+        let slot = match self.slots.find(spelling) {
+            Some(slot) => slot,
+            None => self.admit(kind, &{ *spelling }),
+        };
+        let entry = self.slots.entry(slot);
+        if let Value::Count(count) = value {
+            if entry.hits_or_cell == 0 {
+                self.touched.push(slot as u32);
+            }
             // What is not a number starts over, as the reference has it.
             let before = if entry.sum.is_nan() { 0.0 } else { entry.sum };
             entry.sum = before + count;
             entry.hits_or_cell = entry.hits_or_cell.saturating_add(1);
             return;
         }
-        let cell = match self.others[kind as usize - 1].find(key, hash) {
-            Some(entry) => entry.hits_or_cell,
-            None => self.admit(kind, key, hash),
-        };
-        match sample.value {
+        let cell = entry.hits_or_cell;
+        match value {
             Value::Count(_) => {}
             Value::Time { value, weight } => {
                 self.timers
@@ -333,31 +189,48 @@ impl Table {
         }
     }
 
-    /// Counts a refused value.
-    pub fn reject(&mut self, reason: Reject, line: &[u8]) {
-        self.tally.reject(reason, line);
+    /// Records a value of a line of no common shape, or counts it as refused.
+    #[inline(never)]
+    pub fn take_odd(&mut self, result: Result<Sample<'_>, Reject>, line: &[u8]) {
+        match result {
+            Ok(sample) => {
+                let mut window = [0; BLOCK];
+                let shown = sample.name.len().min(BLOCK);
+                window[..shown].copy_from_slice(&sample.name[..shown]);
+                self.record(&sample, &window);
+            }
+            Err(reason) => self.tally.reject(reason, line),
+        }
     }
 
     /// Spellings known, over all kinds.
     #[inline]
     pub fn spellings(&self) -> usize {
-        self.counters.entries.len() + self.others.iter().map(|s| s.entries.len()).sum::<usize>()
+        self.slots.used()
     }
 
     /// Moves everything collected since the last harvest into `harvest`, which must be empty.
     /// Names, cells and their memory stay; histograms and members go.
     pub fn harvest(&mut self, harvest: &mut Harvest) {
-        for entry in self
-            .counters
-            .entries
-            .iter_mut()
-            .filter(|entry| entry.hits_or_cell > 0)
-        {
+        harvest.counters.reserve(self.touched.len());
+        let mut take = |entry: &mut Entry| {
             harvest.counters.push(Part {
                 id: entry.id,
                 hits: std::mem::take(&mut entry.hits_or_cell),
                 cell: std::mem::take(&mut entry.sum),
             });
+        };
+        if self.touched.len() > self.slots.used() / 8 {
+            // From there on it is quicker to walk over all of them than to jump.
+            self.touched.clear();
+            let slots = self.slots.iter_mut();
+            slots
+                .filter(|entry| entry.hits_or_cell > 0 && entry.is_counter())
+                .for_each(take);
+        } else {
+            for slot in self.touched.drain(..) {
+                take(self.slots.entry(slot as usize));
+            }
         }
         for cell in self.timers.touched.drain(..) {
             let Part { id, hits, cell } = &mut self.timers.cells[cell as usize];
@@ -391,23 +264,24 @@ impl Table {
     }
 
     #[cold]
-    fn admit(&mut self, kind: Kind, key: Key<'_>, hash: u64) -> u32 {
-        let id = name_id(&self.registry, kind, key, self.sanitize);
+    #[inline(never)]
+    fn admit(&mut self, kind: Kind, spelling: &Spelling<'_>) -> usize {
+        let name = name::canonical(spelling.name, spelling.tags, self.sanitize);
+        let id = self.registry.id(kind, &name);
         let cell = match kind {
+            Kind::Counter => 0,
             Kind::Timer => self.timers.of(id),
             Kind::Gauge => self.gauges.of(id),
-            Kind::Set | Kind::Counter => self.sets.of(id),
+            Kind::Set => self.sets.of(id),
         };
-        self.others[kind as usize - 1]
-            .insert(key, hash, &self.state, id, cell)
-            .hits_or_cell
+        if self.slots.make_room(&self.seeds) {
+            self.touched.clear();
+            let slots = self.slots.iter_mut().enumerate();
+            let touched = slots.filter(|(_, entry)| entry.is_counter() && entry.hits_or_cell > 0);
+            self.touched.extend(touched.map(|(slot, _)| slot as u32));
+        }
+        self.slots.insert(spelling, id, cell)
     }
-}
-
-/// The id of the name a spelling stands for: the slow way, once for each spelling.
-#[cold]
-fn name_id(registry: &Registry, kind: Kind, key: Key<'_>, sanitize: bool) -> NameId {
-    registry.id(kind, &name::canonical(key.name, key.tags, sanitize))
 }
 
 /// A member is text to the reference: bytes that are none count as the text they would be read as.
@@ -434,6 +308,10 @@ mod tests {
         }
     }
 
+    fn record(table: &mut Table, sample: Sample<'_>) {
+        table.take_odd(Ok(sample), b"");
+    }
+
     fn harvest(table: &mut Table) -> Harvest {
         let mut harvest = Harvest::default();
         table.harvest(&mut harvest);
@@ -443,8 +321,8 @@ mod tests {
     #[test]
     fn a_counter_adds_up_and_is_handed_over_once() {
         let mut table = table();
-        table.record(&sample("hits", "", Value::Count(2.0)));
-        table.record(&sample("hits", "", Value::Count(3.0)));
+        record(&mut table, sample("hits", "", Value::Count(2.0)));
+        record(&mut table, sample("hits", "", Value::Count(3.0)));
         let part = |hits, cell| Part {
             id: NameId(0),
             hits,
@@ -452,7 +330,7 @@ mod tests {
         };
         assert_eq!(harvest(&mut table).counters, [part(2, 5.0)]);
         assert_eq!(harvest(&mut table).counters, []);
-        table.record(&sample("hits", "", Value::Count(0.0)));
+        record(&mut table, sample("hits", "", Value::Count(0.0)));
         assert_eq!(harvest(&mut table).counters, [part(1, 0.0)]);
     }
 
@@ -464,8 +342,8 @@ mod tests {
             .collect();
         for round in 1..=2 {
             for name in &names {
-                table.record(&sample(name, "", Value::Count(1.0)));
-                table.record(&sample(name, "a:b", Value::Count(10.0)));
+                record(&mut table, sample(name, "", Value::Count(1.0)));
+                record(&mut table, sample(name, "a:b", Value::Count(10.0)));
             }
             assert_eq!(table.spellings(), 2 * names.len());
             let counters = harvest(&mut table).counters;
@@ -480,18 +358,18 @@ mod tests {
     #[test]
     fn name_and_tags_do_not_run_together() {
         let mut table = table();
-        table.record(&sample("ab", "c", Value::Count(1.0)));
-        table.record(&sample("a", "bc", Value::Count(1.0)));
-        table.record(&sample("abc", "", Value::Count(1.0)));
+        record(&mut table, sample("ab", "c", Value::Count(1.0)));
+        record(&mut table, sample("a", "bc", Value::Count(1.0)));
+        record(&mut table, sample("abc", "", Value::Count(1.0)));
         assert_eq!(table.spellings(), 3);
     }
 
     #[test]
     fn spellings_of_one_name_share_its_id_and_keep_their_order() {
         let mut table = table();
-        table.record(&sample("fo/o", "", Value::GaugeSet(10.0)));
-        table.record(&sample("fo-o", "", Value::GaugeAdd(3.0)));
-        table.record(&sample("fo/o", "", Value::GaugeAdd(-1.0)));
+        record(&mut table, sample("fo/o", "", Value::GaugeSet(10.0)));
+        record(&mut table, sample("fo-o", "", Value::GaugeAdd(3.0)));
+        record(&mut table, sample("fo/o", "", Value::GaugeAdd(-1.0)));
         let harvest = harvest(&mut table);
         assert_eq!(harvest.gauges.len(), 1);
         assert_eq!(harvest.gauges[0].hits, 3);
@@ -506,14 +384,17 @@ mod tests {
         };
         let mut table = Table::new(&options, Arc::new(Registry::new()));
         for n in 0..10 {
-            table.record(&sample(
-                "t",
-                "",
-                Value::Time {
-                    value: f64::from(n),
-                    weight: 2.0,
-                },
-            ));
+            record(
+                &mut table,
+                sample(
+                    "t",
+                    "",
+                    Value::Time {
+                        value: f64::from(n),
+                        weight: 2.0,
+                    },
+                ),
+            );
         }
         let harvest = harvest(&mut table);
         assert_eq!(harvest.samples, [8.0, 9.0]);
@@ -535,7 +416,7 @@ mod tests {
             (Options::default(), NameId(0)),
         ] {
             table.reconfigure(&options);
-            table.record(&sample("a b", "", Value::Count(1.0)));
+            record(&mut table, sample("a b", "", Value::Count(1.0)));
             assert_eq!(harvest(&mut table).counters[0].id, expected);
         }
     }
@@ -544,7 +425,7 @@ mod tests {
     fn members_are_text() {
         let mut table = table();
         for member in [&b"a"[..], b"a", b"\xff", b"\xfe", "\u{fffd}".as_bytes()] {
-            table.record(&sample("s", "", Value::Member(member)));
+            record(&mut table, sample("s", "", Value::Member(member)));
         }
         let sets = harvest(&mut table).sets;
         assert_eq!((sets[0].cell.len(), sets[0].hits), (2, 5));

@@ -8,7 +8,9 @@ use statsd_fast::metric::sample::{Reject, Sample, Value};
 /// What the parser the workers use makes of a datagram.
 pub(crate) fn packet(datagram: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
-    parse::packet(datagram, |result, _line| found.push(notation(result)));
+    parse::packet(datagram, &mut |result: Result<_, _>| {
+        found.push(notation(result))
+    });
     found
 }
 

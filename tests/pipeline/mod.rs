@@ -4,7 +4,7 @@ use crate::reference::{Bin, Namespace, Options, print};
 use crossbeam::queue::ArrayQueue;
 use statsd_fast::deliver::graphite::{self, Encoder};
 use statsd_fast::flush::{self, Flusher, Link};
-use statsd_fast::ingest::{self, parse, table::Table};
+use statsd_fast::ingest::{self, packet::Packet, table::Table};
 use statsd_fast::metric::cell::Stamp;
 use statsd_fast::metric::harvest::Harvest;
 use statsd_fast::metric::registry::Registry;
@@ -68,12 +68,8 @@ impl Pipeline {
         // Far enough apart that a worker's own counting within a datagram does not reach the next one.
         self.moments += 1 << 20;
         table.begin_batch(Stamp(self.moments));
-        table.tally.packets += 1;
-        let lines = parse::packet(datagram, |result, line| match result {
-            Ok(sample) => table.record(&sample),
-            Err(reason) => table.reject(reason, line),
-        });
-        table.tally.lines += lines;
+        let (bytes, truncated) = (datagram, false);
+        ingest::take_packets([Packet { bytes, truncated }].into_iter(), table);
     }
 
     /// Moves what the workers collected to the flusher, which may happen at any time.

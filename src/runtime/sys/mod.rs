@@ -5,6 +5,7 @@
 
 pub mod host;
 pub mod limit;
+pub mod memory;
 pub mod poll;
 pub mod receive;
 pub mod send;

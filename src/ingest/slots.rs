@@ -1,0 +1,275 @@
+//! Spellings -> entries: open addressing over entries of one cache line each.
+//!
+//! Look-ups of a table beyond the caches wait for memory; each of them waits for one line, and that line is
+//! known as soon as the hash is, so that [`Slots::prefetch`] can have many on their way at once.
+
+use super::key::{Key, Seeds, Spelling};
+use crate::metric::registry::NameId;
+use crate::metric::sample::Kind;
+use crate::runtime::sys::memory::{prefer_huge_pages, prefetch};
+
+/// Slots of an empty table.
+const SLOTS_MIN: usize = 64;
+
+/// One spelling: 64 bytes, one cache line.
+#[derive(Debug, Clone, Default)]
+#[repr(align(64))]
+pub struct Entry {
+    key: Key,
+    /// Counters: the sum since the last harvest.
+    pub sum: f64,
+    /// Counters: values added since the last harvest. Other kinds: the index of the cell.
+    pub hits_or_cell: u32,
+    /// The name it stands for.
+    pub id: NameId,
+}
+
+const _: () = assert!(size_of::<Entry>() == 64);
+
+/// All spellings a worker knows.
+#[derive(Debug)]
+pub struct Slots {
+    /// A power of two of them, at most five in eight in use.
+    entries: Vec<Entry>,
+    used: usize,
+    /// Bytes of long spellings, one after another.
+    long: Vec<u8>,
+}
+
+impl Default for Slots {
+    /// None yet.
+    fn default() -> Self {
+        Self {
+            entries: vec![Entry::default(); SLOTS_MIN],
+            used: 0,
+            long: Vec::new(),
+        }
+    }
+}
+
+impl Slots {
+    /// How many spellings there are.
+    #[inline]
+    pub fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Bytes of the entries.
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        size_of_val(&self.entries[..])
+    }
+
+    /// The entry of a slot.
+    #[inline(always)]
+    pub fn entry(&mut self, slot: usize) -> &mut Entry {
+        &mut self.entries[slot]
+    }
+
+    /// Every slot, those in use and those that are not.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.entries.iter_mut()
+    }
+
+    #[inline(always)]
+    fn first(&self, hash: u64) -> usize {
+        hash as usize & (self.entries.len() - 1)
+    }
+
+    /// Has the entry looked at first brought near.
+    #[inline(always)]
+    pub fn prefetch(&self, hash: u64) {
+        // A third of the spellings are not in their first slot when the table is as full as it gets.
+        prefetch(&self.entries[self.first(hash)]);
+        prefetch(&self.entries[self.first(hash.wrapping_add(1))]);
+    }
+
+    /// The slot of a spelling; nothing when it was never seen.
+    #[inline(always)]
+    pub fn find(&self, spelling: &Spelling<'_>) -> Option<usize> {
+        if spelling.key.is_long() {
+            // A copy: a reference to the original would keep it in memory on the way of the short ones too.
+            return self.find_long(&{ *spelling });
+        }
+        let mut slot = self.first(spelling.hash);
+        loop {
+            let entry = &self.entries[slot];
+            if entry.key == spelling.key {
+                return Some(slot);
+            }
+            if entry.key.is_none() {
+                return None;
+            }
+            slot = self.first(slot as u64 + 1);
+        }
+    }
+
+    #[inline(never)]
+    fn find_long(&self, spelling: &Spelling<'_>) -> Option<usize> {
+        let mut slot = self.first(spelling.hash);
+        loop {
+            let entry = &self.entries[slot];
+            if entry.key.is_none() {
+                return None;
+            }
+            if entry.key.at(0) == spelling.key {
+                let (name, tags) = entry.key.place();
+                if self.long[name] == *spelling.name && self.long[tags] == *spelling.tags {
+                    return Some(slot);
+                }
+            }
+            slot = self.first(slot as u64 + 1);
+        }
+    }
+
+    /// Makes room for one more. Returns whether entries have moved: then whoever remembers a slot has to look
+    /// it up again.
+    pub fn make_room(&mut self, seeds: &Seeds) -> bool {
+        let full = self.used * 8 >= self.entries.len() * 5;
+        if full {
+            self.grow(seeds);
+        }
+        full
+    }
+
+    /// Takes in a spelling that was not found, after [`Slots::make_room`], and returns its slot.
+    pub fn insert(&mut self, spelling: &Spelling<'_>, id: NameId, hits_or_cell: u32) -> usize {
+        let mut key = spelling.key;
+        if key.is_long() {
+            key = key.at(self.long.len());
+            self.long.extend_from_slice(spelling.name);
+            self.long.extend_from_slice(spelling.tags);
+        }
+        let slot = self.free(spelling.hash);
+        self.entries[slot] = Entry {
+            key,
+            sum: 0.0,
+            hits_or_cell,
+            id,
+        };
+        self.used += 1;
+        slot
+    }
+
+    fn free(&self, hash: u64) -> usize {
+        let mut slot = self.first(hash);
+        while !self.entries[slot].key.is_none() {
+            slot = self.first(slot as u64 + 1);
+        }
+        slot
+    }
+
+    /// Twice the slots.
+    fn grow(&mut self, seeds: &Seeds) {
+        let slots = self.entries.len() * 2;
+        let mut entries = Vec::with_capacity(slots);
+        prefer_huge_pages(entries.spare_capacity_mut());
+        entries.resize(slots, Entry::default());
+        for entry in std::mem::replace(&mut self.entries, entries) {
+            if !entry.key.is_none() {
+                let slot = self.free(seeds.hash(&entry.key));
+                self.entries[slot] = entry;
+            }
+        }
+    }
+}
+
+impl Entry {
+    /// Whether it is a counter's. So is a slot that is not in use, without hits.
+    #[inline(always)]
+    pub fn is_counter(&self) -> bool {
+        self.key.kind() == Kind::Counter
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scan::BLOCK;
+    use super::*;
+    use crate::metric::sample::{Sample, Value};
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    const VALUES: [Value<'static>; 4] = [
+        Value::Count(1.0),
+        Value::Time {
+            value: 1.0,
+            weight: 1.0,
+        },
+        Value::GaugeAdd(1.0),
+        Value::Member(b"1"),
+    ];
+
+    /// What a table would look up for a name, whatever follows it in its datagram.
+    fn spelling<'a>(
+        seeds: &Seeds,
+        kind: usize,
+        name: &'a [u8],
+        tags: &'a [u8],
+        behind: u8,
+    ) -> Spelling<'a> {
+        let mut window = [behind; BLOCK];
+        let shown = name.len().min(BLOCK);
+        window[..shown].copy_from_slice(&name[..shown]);
+        let value = VALUES[kind];
+        seeds.spelling(&Sample { name, tags, value }, &window)
+    }
+
+    proptest! {
+        /// A map of the standard library is the twin.
+        #[test]
+        fn spellings_are_told_apart_as_by_a_map(
+            names in proptest::collection::vec(
+                (0..4usize, "[ab\0]{0,3}|a{40,50}b?|[a-c]{60,70}", "|a|b{1,2}|[ab]{30,60}", any::<u8>()),
+                1..300,
+            ),
+        ) {
+            let seeds = Seeds::random();
+            let (mut slots, mut twin) = (Slots::default(), HashMap::new());
+            for (kind, name, tags, behind) in &names {
+                let key = (*kind, name.clone(), tags.clone());
+                let wanted = spelling(&seeds, *kind, name.as_bytes(), tags.as_bytes(), *behind);
+                let found = slots.find(&wanted).map(|slot| slots.entry(slot).id.0);
+                prop_assert_eq!(found, twin.get(&key).copied());
+                if found.is_none() {
+                    let id = twin.len() as u32;
+                    slots.make_room(&seeds);
+                    let slot = slots.insert(&wanted, NameId(id), 0);
+                    prop_assert_eq!(slots.entry(slot).is_counter(), *kind == 0);
+                    twin.insert(key, id);
+                }
+            }
+            prop_assert_eq!(slots.used(), twin.len());
+            for ((kind, name, tags), id) in &twin {
+                let wanted = spelling(&seeds, *kind, name.as_bytes(), tags.as_bytes(), 0);
+                let slot = slots.find(&wanted).expect("it was taken in");
+                prop_assert_eq!(slots.entry(slot).id, NameId(*id));
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_table_grows_and_says_that_entries_moved() {
+        let seeds = Seeds::random();
+        let mut slots = Slots::default();
+        let mut grown = 0;
+        for n in 0..1000u32 {
+            let name = n.to_string();
+            grown += u32::from(slots.make_room(&seeds));
+            slots.insert(
+                &spelling(&seeds, 0, name.as_bytes(), b"", b':'),
+                NameId(n),
+                0,
+            );
+        }
+        // 64, and five doublings: 2048 slots hold 1280.
+        assert_eq!((grown, slots.bytes()), (5, 2048 * 64));
+        assert_eq!(
+            slots
+                .iter_mut()
+                .filter(|entry| !entry.key.is_none())
+                .count(),
+            1000
+        );
+    }
+}
