@@ -130,19 +130,19 @@ fn plain_shape<'a>(
 
 /// The number that is `len` bytes from `start` on.
 #[inline(always)]
-fn number(window: &[u8; BLOCK], start: usize, len: usize) -> Option<f64> {
+fn number(bytes: &[u8], start: usize, len: usize) -> Option<f64> {
     if (1..=8).contains(&len)
-        && let Some(bytes) = window.get(start..start + 8)
-        && let Some(value) = number::plain_short(bytes.try_into().expect("eight bytes"), len)
+        && let Some(eight) = bytes.get(start..start + 8)
+        && let Some(value) = number::plain_short(eight.try_into().expect("eight bytes"), len)
     {
         return Some(value);
     }
-    long_number(window, start, len)
+    long_number(bytes, start, len)
 }
 
 #[inline(never)]
-fn long_number(window: &[u8; BLOCK], start: usize, len: usize) -> Option<f64> {
-    number::plain(window.get(start..start + len)?)
+fn long_number(bytes: &[u8], start: usize, len: usize) -> Option<f64> {
+    number::plain(bytes.get(start..start + len)?)
 }
 
 /// Reads the line that begins at `start`: where it ends, and its sample if it is of the common shape.
@@ -172,7 +172,9 @@ fn common_shape<'a>(
         if at(mark) == b'|' && at(mark + 1) == b'@' {
             let from = mark + 2;
             mark = marks.next_mark();
-            rate = Some(&bytes[from..mark]);
+            // A sign is none of a rate.
+            let signed = matches!(bytes.get(from), Some(b'+' | b'-'));
+            rate = Some(number(bytes, from, mark - from).filter(|_| !signed));
         }
         let mut tags = &bytes[..0];
         if at(mark) == b'|' && at(mark + 1) == b'#' {
@@ -186,13 +188,16 @@ fn common_shape<'a>(
         if at(mark) != b'\n' {
             break 'odd;
         }
-        let weight = match rate.map(number::plain_unsigned) {
+        let weight = match rate {
             None => 1.0,
             Some(Some(rate)) => 1.0 / rate,
             Some(None) => break 'odd,
         };
         let text = &bytes[colon + 1..pipe];
-        let value = match (&bytes[pipe + 1..type_end], number::plain(text)) {
+        let value = match (
+            &bytes[pipe + 1..type_end],
+            number(bytes, colon + 1, text.len()),
+        ) {
             (b"c", Some(value)) => Value::Count(value * weight),
             (b"ms", Some(value)) if value >= 0.0 => Value::Time { value, weight },
             (b"g", Some(value)) => gauge(text.first().copied().unwrap_or(b'0'), value),
