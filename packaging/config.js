@@ -216,6 +216,12 @@
   // Longest datagram taken whole.
   // maxDatagram: 65535,
 
+  // Which worker gets a datagram: flow, by its sender; spread, at random; cpu, on the core that received it.
+  // steering: "flow",
+
+  // Take runs of datagrams of one sender and size in one piece (UDP_GRO); drops are counted by the run then.
+  // udpGro: false,
+
   // Milliseconds that stopping may take.
   // stopDeadline: 5000,
 

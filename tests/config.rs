@@ -99,6 +99,8 @@ fn every_setting_reaches_its_wing() {
             ipv6: false,
             receive_buffer: 1_048_576,
             max_datagram: 1472,
+            steering: udp::Steering::Spread,
+            joined: true,
         })],
         ingest: ingest::Options {
             dialect: ingest::Dialect::Statsd,

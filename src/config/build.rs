@@ -7,6 +7,7 @@ use super::environment::Environment;
 use super::{Config, Place, settings};
 use crate::deliver::{self, console, graphite, outbox, repeater};
 use crate::ingest::source::stream::At;
+use crate::ingest::source::udp::Steering;
 use crate::ingest::source::{Listen, stream, udp, unixgram};
 use crate::runtime::log;
 use crate::{admin, flush, ingest};
@@ -277,6 +278,12 @@ fn listener(
                 ipv6: flag(values, "address_ipv6").unwrap_or(default.ipv6),
                 receive_buffer,
                 max_datagram,
+                steering: match text(top, "steering").as_deref() {
+                    Some("spread") => Steering::Spread,
+                    Some("cpu") => Steering::Cpu,
+                    _ => Steering::Flow,
+                },
+                joined: flag(top, "udpGro").unwrap_or(default.joined),
             }))
         }
         Server::Tcp => Some(Listen::Stream(stream::Options {

@@ -9,7 +9,7 @@ use crate::admin::{Admin, Desk, Door};
 use crate::config::{Config, Loaded};
 use crate::deliver::{Backend, Runners};
 use crate::flush::{self, Flusher};
-use crate::ingest::source::{Address, Listen, Listener, Source};
+use crate::ingest::source::{Address, Source};
 use crate::ingest::{self, table::Table};
 use crate::metric::harvest::Tally;
 use crate::metric::meter::Outside;
@@ -88,6 +88,14 @@ fn cores() -> (Vec<CoreId>, usize) {
     (cores, usable)
 }
 
+/// The core a worker belongs on; without cores to choose from, its own number.
+fn core_of(worker: usize, cores: &[CoreId]) -> u32 {
+    let core = cores
+        .get(worker % cores.len().max(1))
+        .map_or(worker, |core| core.id);
+    u32::try_from(core).unwrap_or(u32::MAX)
+}
+
 impl Server {
     /// Binds every listener, starts every thread. When it returns, datagrams are being taken.
     ///
@@ -98,12 +106,16 @@ impl Server {
         let (cores, usable) = cores();
         let threads = config.threads.unwrap_or(usable);
         // All or nothing, and before any thread runs: a daemon that is half there misleads.
-        let bind = |listen: &Listen| listen.bind(threads);
-        let listeners: Vec<Listener> = config
-            .listeners
-            .iter()
-            .map(bind)
-            .collect::<Result<_, _>>()?;
+        let mut listeners = Vec::with_capacity(config.listeners.len());
+        let mut workers = 0;
+        for listen in &config.listeners {
+            let cores: Vec<_> = (workers..workers + threads)
+                .map(|worker| core_of(worker, &cores))
+                .collect();
+            let listener = listen.bind(&cores)?;
+            workers += listener.sources.len();
+            listeners.push(listener);
+        }
         let door = Door::bind(&config.admin)?;
         let addresses = listeners.iter().map(|l| l.address.clone()).collect();
         // A quota below the cores of the mask means the kernel will move us about anyway.

@@ -6,12 +6,13 @@
 
 use super::Source;
 use super::socket_file::SocketFile;
-use crate::ingest::packet::{Batch, Filled};
+use crate::ingest::packet::{Batch, DATAGRAM_MAX, Filled};
 use crate::metric::harvest::Tally;
 use crate::runtime::sys::receive::Headers;
 use crate::runtime::sys::socket;
 use crate::runtime::sys::wake::Waker;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -59,6 +60,8 @@ pub struct Datagrams {
     drops_seen: u32,
     /// The last call filled the batch, so there is likely more.
     more: bool,
+    /// The kernel hands runs of datagrams over in one piece.
+    joined: bool,
     /// What the datagrams of the current drain took of the queue.
     drained: u64,
     /// When the drain before this one was over.
@@ -73,17 +76,19 @@ impl Datagrams {
         socket: OwnedFd,
         max_datagram: usize,
         queue: Queue,
+        joined: bool,
         file: Option<SocketFile>,
     ) -> io::Result<Self> {
         let accounts = socket::memory(socket.as_fd()).unwrap_or_default();
         Ok(Self {
             socket,
             waker: Waker::new()?,
-            headers: Headers::new(BATCH),
+            headers: Headers::new(BATCH, joined),
             max_datagram,
             queue,
             drops_seen: accounts.drops,
             more: true,
+            joined,
             drained: 0,
             last_empty: Instant::now(),
             _file: file,
@@ -105,10 +110,16 @@ impl Datagrams {
         for (slot, datagram) in self.headers.received(count).enumerate() {
             let start = slot * refill.stride;
             self.drained += self.queue.share(datagram.len);
-            refill.filled.push(Filled {
-                bytes: start..start + datagram.len,
-                truncated: datagram.truncated,
-            });
+            let run = start..start + datagram.len;
+            let size = datagram.segment.unwrap_or(datagram.len);
+            for bytes in segments(run, size) {
+                // A slot for runs holds the longest; what is longer than a datagram may be is cut here.
+                let cut = bytes.start + bytes.len().min(self.max_datagram);
+                refill.filled.push(Filled {
+                    truncated: datagram.truncated || cut < bytes.end,
+                    bytes: bytes.start..cut,
+                });
+            }
         }
         self.more = count == refill.slots;
         Ok(())
@@ -134,7 +145,12 @@ impl Source for Datagrams {
     }
 
     fn batch(&self) -> Batch {
-        Batch::new(BATCH, self.max_datagram)
+        let room = if self.joined {
+            DATAGRAM_MAX
+        } else {
+            self.max_datagram
+        };
+        Batch::new(BATCH, room)
     }
 
     fn receive(&mut self, batch: &mut Batch) -> io::Result<()> {
@@ -174,6 +190,14 @@ impl Source for Datagrams {
     }
 }
 
+/// The datagrams of a run, each of `size` bytes but the last. Nothing is one datagram too.
+fn segments(run: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
+    let end = run.end;
+    let rest = (run.start + size..end).step_by(size.max(1));
+    let starts = std::iter::once(run.start).chain(rest);
+    starts.map(move |start| start..end.min(start + size))
+}
+
 /// What a queued datagram takes of the receive buffer: payload, headers and slab rounding.
 /// Measured on Linux 6.18; larger ones are a little more than their pages.
 fn kernel_memory(payload: usize) -> u64 {
@@ -182,5 +206,19 @@ fn kernel_memory(payload: usize) -> u64 {
         191..=700 => 1280,
         701..=1700 => 2304,
         _ => payload as u64 * 5 / 4 + 2304,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_cut_where_its_datagrams_end() {
+        let cut = |run, size| segments(run, size).collect::<Vec<_>>();
+        assert_eq!(cut(10..40, 10), [10..20, 20..30, 30..40]);
+        assert_eq!(cut(10..35, 10), [10..20, 20..30, 30..35]);
+        assert_eq!(cut(10..15, 10), [10..15]);
+        assert_eq!(cut(10..10, 0), [10..10]);
     }
 }

@@ -30,15 +30,15 @@ pub enum Listen {
 }
 
 impl Listen {
-    /// Binds it, for `workers` workers; a unix datagram socket has only one.
+    /// Binds it, for a worker on each of `cores`; a unix datagram socket has only one.
     ///
     /// # Errors
     /// When the address does not resolve, is not this machine's, is taken, or may not be bound; when the
     /// process is out of descriptors.
-    pub fn bind(&self, workers: usize) -> Result<Listener, BindError> {
+    pub fn bind(&self, cores: &[u32]) -> Result<Listener, BindError> {
         match self {
-            Self::Udp(options) => udp::bind(options, workers),
-            Self::Stream(options) => stream::bind(options, workers),
+            Self::Udp(options) => udp::bind(options, cores),
+            Self::Stream(options) => stream::bind(options, cores.len()),
             Self::Unixgram(options) => unixgram::bind(options),
         }
     }

@@ -3,7 +3,7 @@
 use super::bind::{self, BindError};
 use super::datagram::{Datagrams, Queue};
 use super::{Address, AnySource, Capacity, Listener};
-use crate::runtime::sys::socket;
+use crate::runtime::sys::socket::{self, Choice};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -22,6 +22,23 @@ pub struct Options {
     pub receive_buffer: usize,
     /// Longest datagram taken whole, in bytes; a longer one is cut and counted as truncated.
     pub max_datagram: usize,
+    /// Which worker gets a datagram.
+    pub steering: Steering,
+    /// Take runs of datagrams in one piece where the kernel holds them so (`udpGro`). It counts a run it
+    /// drops as one.
+    pub joined: bool,
+}
+
+/// Which worker gets a datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Steering {
+    /// Its sender's, always the same: what one client sends keeps its order.
+    #[default]
+    Flow,
+    /// Any: a client that sends more than one core takes is shared by all.
+    Spread,
+    /// That of the core the kernel received it on, so that it stays in that core's caches.
+    Cpu,
 }
 
 impl Default for Options {
@@ -32,12 +49,14 @@ impl Default for Options {
             ipv6: false,
             receive_buffer: 16 << 20,
             max_datagram: 65_535,
+            steering: Steering::Flow,
+            joined: false,
         }
     }
 }
 
-/// Binds `workers` sockets to the same address.
-pub(super) fn bind(options: &Options, workers: usize) -> Result<Listener, BindError> {
+/// Binds a socket for the worker on each of `cores` to the same address.
+pub(super) fn bind(options: &Options, cores: &[u32]) -> Result<Listener, BindError> {
     let fail = |error: io::Error| {
         let shown = bind::shown(options.address.as_deref(), options.port);
         BindError::of_port("udp", &shown, error)
@@ -50,7 +69,8 @@ pub(super) fn bind(options: &Options, workers: usize) -> Result<Listener, BindEr
     let probe = open(address, false).map_err(fail)?;
     let address = bind::local(&probe).map_err(fail)?;
     probe.set_reuse_address(true).map_err(fail)?;
-    let sockets: Vec<Socket> = (0..workers)
+    let sockets: Vec<Socket> = cores
+        .iter()
         .map(|_| open(address, true))
         .collect::<Result<_, _>>()
         .map_err(fail)?;
@@ -59,14 +79,16 @@ pub(super) fn bind(options: &Options, workers: usize) -> Result<Listener, BindEr
         socket.set_reuse_address(false).map_err(fail)?;
     }
     drop(probe);
+    steer(&sockets, options.steering, cores);
     let asked = options.receive_buffer;
     let mut granted = asked;
-    let mut sources = Vec::with_capacity(workers);
+    let mut sources = Vec::with_capacity(sockets.len());
     for socket in sockets {
         granted = granted.min(grow_receive_buffer(&socket, asked).map_err(fail)?);
         let accounts = socket::memory(socket.as_fd()).unwrap_or_default();
         let queue = Queue::Bytes(accounts.receive_buffer.into());
-        let source = Datagrams::new(socket.into(), options.max_datagram, queue, None);
+        let joined = options.joined && take_joined(&socket);
+        let source = Datagrams::new(socket.into(), options.max_datagram, queue, joined, None);
         sources.push(AnySource::Datagrams(source.map_err(fail)?));
     }
     Ok(Listener {
@@ -74,6 +96,31 @@ pub(super) fn bind(options: &Options, workers: usize) -> Result<Listener, BindEr
         sources,
         capacity: Capacity::ReceiveBuffer { asked, granted },
     })
+}
+
+/// Tells the kernel which worker gets a datagram, where it is not to go by sender. A kernel that does not
+/// know how is no reason not to start: all is taken then too, only otherwise spread.
+fn steer(sockets: &[Socket], steering: Steering, cores: &[u32]) {
+    let choice = match steering {
+        Steering::Flow => return,
+        Steering::Spread => Choice::Random,
+        Steering::Cpu => Choice::Core(cores.to_vec()),
+    };
+    let (Some(first), Ok(members)) = (sockets.first(), u32::try_from(sockets.len())) else {
+        return;
+    };
+    if let Err(error) = socket::steer(first.as_fd(), members, &choice) {
+        log::warn!("steering: this kernel does not do it, datagrams go by sender: {error}");
+    }
+}
+
+/// Whether the socket hands over runs of datagrams in one piece from now on.
+fn take_joined(socket: &Socket) -> bool {
+    let result = socket::take_joined(socket.as_fd());
+    if let Err(error) = &result {
+        log::warn!("udpGro: this kernel does not do it, datagrams come one by one: {error}");
+    }
+    result.is_ok()
 }
 
 fn resolve(options: &Options) -> io::Result<SocketAddr> {
@@ -140,11 +187,11 @@ mod tests {
 
     #[test]
     fn workers_share_one_port_and_a_second_daemon_is_refused() {
-        let listener = bind(&loopback(0), 3).expect("bind");
+        let listener = bind(&loopback(0), &[0, 1, 2]).expect("bind");
         assert_eq!(listener.sources.len(), 3);
         let address = port_of(&listener);
         assert_ne!(address.port(), 0);
-        let error = bind(&loopback(address.port()), 1)
+        let error = bind(&loopback(address.port()), &[0])
             .expect_err("taken")
             .to_string();
         assert!(
@@ -161,8 +208,8 @@ mod tests {
     #[test]
     fn of_two_that_start_at_once_one_has_the_port() {
         for _ in 0..50 {
-            let port = port_of(&bind(&loopback(0), 1).expect("bind")).port();
-            let start = || bind(&loopback(port), 4).ok();
+            let port = port_of(&bind(&loopback(0), &[0]).expect("bind")).port();
+            let start = || bind(&loopback(port), &[0, 1, 2, 3]).ok();
             let (first, second) = std::thread::scope(|scope| {
                 let other = scope.spawn(start);
                 (start(), other.join().expect("no panic"))
@@ -177,16 +224,62 @@ mod tests {
             address: Some("192.0.2.1".into()),
             ..loopback(0)
         };
-        let error = bind(&options, 1).expect_err("not ours").to_string();
+        let error = bind(&options, &[0]).expect_err("not ours").to_string();
         assert!(
             error.contains("this machine has no such address"),
             "{error}"
         );
     }
 
+    /// How many of 300 datagrams of one sender each worker gets.
+    fn shares(steering: Steering, cores: &[u32]) -> Vec<usize> {
+        let options = Options {
+            steering,
+            ..loopback(0)
+        };
+        let mut listener = bind(&options, cores).expect("bind");
+        let sender = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        for _ in 0..300 {
+            sender.send_to(b"a:1|c", port_of(&listener)).expect("send");
+        }
+        let taken = |source: &mut AnySource| {
+            let (mut batch, mut taken) = (source.batch(), 0);
+            while source.drain(&mut batch).expect("receive") {
+                taken += batch.received();
+            }
+            taken
+        };
+        listener.sources.iter_mut().map(taken).collect()
+    }
+
+    #[test]
+    fn a_sender_keeps_its_worker_unless_its_datagrams_are_spread() {
+        let mut flow = shares(Steering::Flow, &[0, 1, 2]);
+        flow.sort_unstable();
+        assert_eq!(flow, [0, 0, 300]);
+        let spread = shares(Steering::Spread, &[0, 1, 2]);
+        assert_eq!(spread.iter().sum::<usize>(), 300);
+        // By chance alone once in 10^50 runs.
+        assert!(spread.iter().all(|taken| *taken > 0), "{spread:?}");
+    }
+
+    #[test]
+    fn a_datagram_stays_on_the_core_it_came_to() {
+        // The thread of this test alone: loopback receives where it sends.
+        let here = core_affinity::get_core_ids().expect("cores")[0];
+        assert!(core_affinity::set_for_current(here));
+        let here = here.id as u32;
+        assert_eq!(shares(Steering::Cpu, &[here + 1, here]), [0, 300]);
+        assert_eq!(shares(Steering::Cpu, &[here, here + 1]), [300, 0]);
+        let mut elsewhere = [0, 0, 0];
+        elsewhere[here as usize % 3] = 300;
+        let others = [here + 1, here + 2, here + 3];
+        assert_eq!(shares(Steering::Cpu, &others), elsewhere);
+    }
+
     #[test]
     fn a_drain_brings_all_that_is_queued() {
-        let mut listener = bind(&loopback(0), 1).expect("bind");
+        let mut listener = bind(&loopback(0), &[0]).expect("bind");
         let sender = UdpSocket::bind("127.0.0.1:0").expect("bind");
         for n in 0..100u8 {
             sender.send_to(&[n], port_of(&listener)).expect("send");

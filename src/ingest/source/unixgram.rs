@@ -39,6 +39,7 @@ pub(super) fn bind(options: &Options) -> Result<Listener, BindError> {
         socket.into(),
         options.max_datagram,
         Queue::Datagrams(queue),
+        false,
         Some(file),
     );
     Ok(Listener {

@@ -62,6 +62,86 @@ pub fn force_receive_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<
     super::check(result).map(drop)
 }
 
+/// Takes datagrams that the kernel holds joined as they are, each run in one piece with its segments' size
+/// beside it (`UDP_GRO`), instead of cut up one by one.
+///
+/// # Errors
+/// Kernels before 5.0 do not know the option.
+pub fn take_joined(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the option takes a c_int; `on` is one, lives across the call and its size is given.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_UDP,
+            libc::UDP_GRO,
+            (&raw const on).cast(),
+            size_of_val(&on) as libc::socklen_t,
+        )
+    };
+    super::check(result).map(drop)
+}
+
+/// Who of a group that shares a port with `SO_REUSEPORT` gets a datagram.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// Each time another one, at random.
+    Random,
+    /// The one whose core this is, of as many as there are in the group, that the kernel handles the datagram
+    /// on; of another core, the one at its number modulo theirs.
+    Core(Vec<u32>),
+}
+
+/// Lets the kernel choose within the group of `socket`, of `members` sockets in the order they were bound,
+/// otherwise than by sender (`SO_ATTACH_REUSEPORT_CBPF`).
+///
+/// # Errors
+/// What setsockopt(2) says; kernels before 4.5 do not know the option.
+pub fn steer(socket: BorrowedFd<'_>, members: u32, choice: &Choice) -> io::Result<()> {
+    let step = |code: u32, k: u32, jump_if_not: u8| libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: jump_if_not,
+        k,
+    };
+    // Where the kernel answers for itself instead of loading from the packet.
+    let ancillary = |field: libc::c_int| (libc::SKF_AD_OFF + field).cast_unsigned();
+    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    let mut program = Vec::new();
+    match choice {
+        Choice::Random => program.push(step(load, ancillary(libc::SKF_AD_RANDOM), 0)),
+        Choice::Core(cores) => {
+            program.push(step(load, ancillary(libc::SKF_AD_CPU), 0));
+            for (member, core) in (0..members).zip(cores) {
+                program.push(step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, *core, 1));
+                program.push(step(libc::BPF_RET | libc::BPF_K, member, 0));
+            }
+        }
+    }
+    program.push(step(
+        libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K,
+        members.max(1),
+        0,
+    ));
+    program.push(step(libc::BPF_RET | libc::BPF_A, 0, 0));
+    let whole = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+        filter: program.as_mut_ptr(),
+    };
+    // SAFETY: the option takes a sock_fprog, which lives across the call with the `len` filters it points to;
+    // the kernel copies both.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_CBPF,
+            (&raw const whole).cast(),
+            size_of_val(&whole) as libc::socklen_t,
+        )
+    };
+    super::check(result).map(drop)
+}
+
 /// Bytes written into a TCP connection that the peer's kernel has not acknowledged (`SIOCOUTQ`).
 ///
 /// # Errors
