@@ -1,10 +1,10 @@
 //! Datagrams, of UDP and of unix sockets: drain, nap, drain.
 //!
-//! Being woken for each datagram costs more than the datagram. So a worker takes all there is, naps
-//! for as long as the queue surely holds, takes all there is again, and only blocks when a nap
-//! brought nothing. Figures in tuning.md.
+//! A worker takes all there is, naps for as long as the queue surely holds ([`super::nap`]), takes all there is
+//! again, and only blocks when a nap brought nothing.
 
 use super::Source;
+use super::nap::Nap;
 use super::socket_file::SocketFile;
 use crate::ingest::packet::{Batch, DATAGRAM_MAX, Filled};
 use crate::metric::harvest::Tally;
@@ -18,11 +18,6 @@ use std::time::{Duration, Instant};
 
 /// Datagrams taken in one call to the kernel. More gains nothing measurable.
 const BATCH: usize = 64;
-
-/// Longest nap between two drains. Longer saves little more; see tuning.md.
-const NAP_MAX: Duration = Duration::from_micros(500);
-/// Below this a nap is not worth the two system calls.
-const NAP_MIN: Duration = Duration::from_micros(20);
 
 /// What the kernel queues for a socket before it drops datagrams or lets senders wait.
 #[derive(Debug, Clone, Copy)]
@@ -62,9 +57,12 @@ pub struct Datagrams {
     more: bool,
     /// The kernel hands runs of datagrams over in one piece.
     joined: bool,
-    /// What the datagrams of the current drain took of the queue.
+    /// What the datagrams of the current drain took of the queue, as reckoned.
     drained: u64,
-    /// When the drain before this one was over.
+    /// What was in the queue after the last nap, as the kernel has it, and how long it had been left alone.
+    found: Option<(u64, Duration)>,
+    nap: Nap,
+    /// When the queue was empty last.
     last_empty: Instant,
     /// Where a unix socket stands in the file system, for as long as it is read.
     _file: Option<SocketFile>,
@@ -90,6 +88,8 @@ impl Datagrams {
             more: true,
             joined,
             drained: 0,
+            found: None,
+            nap: Nap::new(),
             last_empty: Instant::now(),
             _file: file,
         })
@@ -125,17 +125,25 @@ impl Datagrams {
         Ok(())
     }
 
-    /// How long the socket can be left alone after a drain: as long as a quarter of the queue
-    /// takes to fill at the pace of that drain.
-    fn nap(&mut self) -> Option<Duration> {
-        let now = Instant::now();
-        let since = now - std::mem::replace(&mut self.last_empty, now);
+    /// Leaves the socket alone for as long as it may be. `false` when the last drain brought nothing.
+    fn rest(&mut self) -> bool {
         let drained = std::mem::take(&mut self.drained);
         if drained == 0 {
-            return None;
+            return false;
         }
-        let filling = since.as_secs_f64() * (self.queue.room() / 4) as f64 / drained as f64;
-        Some(Duration::from_secs_f64(filling.min(NAP_MAX.as_secs_f64())))
+        let now = Instant::now();
+        let since = now - std::mem::replace(&mut self.last_empty, now);
+        let (filled, since) = self.found.take().unwrap_or((drained, since));
+        let nap = self.nap.next(filled, self.queue.room(), since);
+        if !nap.is_zero() {
+            std::thread::sleep(nap);
+        }
+        if let Queue::Bytes(_) = self.queue
+            && let Ok(accounts) = socket::memory(self.socket.as_fd())
+        {
+            self.found = Some((accounts.queued.into(), now.elapsed()));
+        }
+        true
     }
 }
 
@@ -157,15 +165,12 @@ impl Source for Datagrams {
         if self.more {
             return self.take(batch);
         }
-        if let Some(nap) = self.nap() {
-            if nap >= NAP_MIN {
-                std::thread::sleep(nap);
-            }
-            return self.take(batch);
+        if !self.rest() {
+            self.waker.wait(self.socket.as_fd(), None)?;
+            // However long that took, it says nothing about the pace of what comes now.
+            self.last_empty = Instant::now();
+            (self.found, self.nap) = (None, Nap::new());
         }
-        self.waker.wait(self.socket.as_fd(), None)?;
-        // However long that took, it says nothing about the pace of what comes now.
-        self.last_empty = Instant::now();
         self.take(batch)
     }
 

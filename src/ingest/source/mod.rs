@@ -2,6 +2,7 @@
 
 pub mod bind;
 pub mod datagram;
+mod nap;
 mod socket_file;
 pub mod stream;
 pub mod udp;

@@ -1,0 +1,71 @@
+//! How long a queue can be left alone: as long as it takes to fill to a quarter.
+//!
+//! Being woken for each datagram costs more than the datagram, so longer is better, up to where it saves
+//! nothing more; and nothing may be lost for it, so what was found in the queue after one nap decides about
+//! the next. Figures in tuning.md.
+
+use std::time::Duration;
+
+/// Longest nap between two drains. Longer saves little more.
+const MAX: Duration = Duration::from_micros(500);
+/// Below this a nap is not worth the two system calls.
+const MIN: Duration = Duration::from_micros(20);
+
+/// The length of the last nap, and the rules for the next one.
+#[derive(Debug)]
+pub(super) struct Nap {
+    last: Duration,
+}
+
+impl Nap {
+    /// As after a wait of unknown length, which says nothing about the pace of what comes now.
+    pub(super) fn new() -> Self {
+        Self { last: MIN }
+    }
+
+    /// The next nap, when `filled` of `room` came in the time `since` the queue was empty. At most twice the
+    /// one before, so that a burst meets a server that has not lain down yet; zero when the queue fills too
+    /// fast for any.
+    pub(super) fn next(&mut self, filled: u64, room: u64, since: Duration) -> Duration {
+        let quarter = since.as_secs_f64() * (room / 4) as f64 / filled.max(1) as f64;
+        let longest = MAX.min(self.last.max(MIN) * 2);
+        let nap = Duration::from_secs_f64(quarter.min(longest.as_secs_f64()));
+        self.last = if nap < MIN { Duration::ZERO } else { nap };
+        self.last
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOM: u64 = 4000;
+
+    fn micros(micros: u64) -> Duration {
+        Duration::from_micros(micros)
+    }
+
+    #[test]
+    fn a_quarter_of_the_room_is_the_goal() {
+        let mut nap = Nap { last: MAX };
+        // 500 in 100 us: 1000 in 200 us.
+        assert_eq!(nap.next(500, ROOM, micros(100)), micros(200));
+        assert_eq!(nap.next(1000, ROOM, micros(200)), micros(200));
+        assert_eq!(nap.next(4000, ROOM, micros(200)), micros(50));
+    }
+
+    #[test]
+    fn it_grows_step_by_step_up_to_where_it_gains_nothing() {
+        let mut nap = Nap::new();
+        let naps: Vec<_> = (0..7).map(|_| nap.next(1, ROOM, micros(100))).collect();
+        assert_eq!(naps, [40, 80, 160, 320, 500, 500, 500].map(micros));
+        assert_eq!(nap.next(0, ROOM, micros(1)), micros(500));
+    }
+
+    #[test]
+    fn a_queue_that_fills_too_fast_is_not_left_alone() {
+        let mut nap = Nap { last: MAX };
+        assert_eq!(nap.next(4000, ROOM, micros(60)), Duration::ZERO);
+        assert_eq!(nap.next(100, ROOM, micros(60)), micros(40));
+    }
+}
