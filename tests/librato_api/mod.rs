@@ -2,11 +2,13 @@
 //! what passes as the service did, and fails on demand.
 
 mod poster;
+mod proxy;
 mod rules;
 mod tls;
 mod wire;
 
 pub(crate) use poster::{HASTY, PATIENT, batch, counts, error, kind, options, post};
+pub(crate) use proxy::{Manner, proxy, proxy_on};
 pub(crate) use rules::{Rules, Stored};
 pub(crate) use tls::{Authority, Encrypts};
 pub(crate) use wire::{Answer, Request};
