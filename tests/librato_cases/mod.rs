@@ -1,5 +1,5 @@
 //! What the reference's Librato backend was recorded sending, and what this server sends in its place where
-//! that was decided. `D1` to `D16` number the decisions; where there was none to take, the reference
+//! that was decided. `D1` to `D16` number the decisions; where none was needed, the reference
 //! crashes or sends what is impossible.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
@@ -115,6 +115,12 @@ pub(crate) const DECIDED: &[(&str, &str, &str, &str)] = &[
         "",
         r#"{"time":0,"tags":{"host":"h1"},"measurements":[{"name":"constructor","value":1,"tags":{}},{"name":"toString","count":1,"sum":5,"min":5,"stddev_m2":0,"max":5,"tags":{}},{"name":"toString.90","count":1,"sum":5,"min":5,"stddev_m2":0,"max":5,"tags":{}},{"name":"__proto__","value":1,"tags":{}}]}"#,
         "no decision: the reference stops for ever at these names",
+    ),
+    (
+        "sigterm",
+        "",
+        r#"{"time":0,"tags":{"host":"h1"},"measurements":[{"name":"a","value":1,"tags":{}}]}"#,
+        "D12: what stopping flushes is delivered",
     ),
 ];
 
