@@ -1,4 +1,5 @@
-//! The original: npm's `statsd`, installed once into cargo's directory for test output.
+//! The original: npm's `statsd` and its Librato backend, installed once into cargo's directory for test
+//! output.
 
 use super::directory::Directory;
 use super::log::DEADLINE;
@@ -10,8 +11,8 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-/// The release of the package that everything is compared with.
-const RELEASE: &str = "0.9.0";
+/// The releases of the packages that everything is compared with.
+const PACKAGES: [&str; 2] = ["statsd@0.9.0", "statsd-librato-backend@2.0.16"];
 
 /// How often it is started before a taken port is believed to be no accident.
 const STARTS: usize = 5;
@@ -94,19 +95,20 @@ fn install() -> Result<PathBuf, String> {
         return Err("this Node.js is too new for the original, which needs 8 to 22".into());
     }
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let kept = cache.join(format!("statsd-{RELEASE}"));
+    let name = PACKAGES.join("-");
+    let kept = cache.join(&name);
     let program = kept.join("node_modules/statsd/stats.js");
     if program.exists() {
         return Ok(program);
     }
     // Each process installs for itself, and the first to finish gives its folder the name.
-    let mine = cache.join(format!("statsd-{RELEASE}-{}", process::id()));
+    let mine = cache.join(format!("{name}-{}", process::id()));
     fs::create_dir_all(&mine).map_err(|error| error.to_string())?;
     let output = Command::new("npm")
         .args(["install", "--ignore-scripts", "--no-audit", "--no-fund"])
         .arg("--prefix")
         .arg(&mine)
-        .arg(format!("statsd@{RELEASE}"))
+        .args(PACKAGES)
         .current_dir(&mine)
         .stdin(Stdio::null())
         .output()
@@ -116,7 +118,8 @@ fn install() -> Result<PathBuf, String> {
         let _ = fs::remove_dir_all(&mine);
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(format!(
-            "npm could not install statsd@{RELEASE}: {}",
+            "npm could not install {}: {}",
+            PACKAGES.join(" and "),
             said.trim()
         ));
     }

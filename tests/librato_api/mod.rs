@@ -187,6 +187,11 @@ impl FakeApi {
             .clone()
     }
 
+    /// Waits for a request that is wanted.
+    pub(crate) fn wait_for_request(&self, is: impl Fn(&Request) -> bool) {
+        drop(self.wait_for(|state| state.requests.iter().any(&is)));
+    }
+
     /// Waits until what is stored satisfies somebody, and returns it.
     pub(crate) fn wait_for_stored(&self, is: impl Fn(&[Stored]) -> bool) -> Vec<Stored> {
         let state = self.wait_for(|state| is(state.book.stored()));

@@ -34,14 +34,16 @@ pub(crate) enum Written {
 }
 
 impl Written {
-    fn text(&self, port: &Value, admin: &Value, carbon: u16) -> String {
+    fn text(&self, port: &Value, admin: &Value, carbon: u16, own: &Value) -> String {
         match self {
             Self::Options(options) => {
                 let mut config = daemon::config(carbon);
                 config["port"] = port.clone();
                 config["mgmt_port"] = admin.clone();
-                for (key, value) in options.as_object().expect("options are an object") {
-                    config[key] = value.clone();
+                for options in [options, own] {
+                    for (key, value) in options.as_object().expect("options are an object") {
+                        config[key] = value.clone();
+                    }
                 }
                 format!("{config:#}\n")
             }
@@ -67,6 +69,8 @@ struct Side {
     flushes: usize,
     /// When the newest flush was there.
     flushed: Option<Instant>,
+    /// Which moments the flushes were of, in Unix seconds.
+    moments: Vec<u64>,
 }
 
 impl Side {
@@ -76,6 +80,7 @@ impl Side {
             client: daemon::client_of(address),
             flushes: 0,
             flushed: None,
+            moments: Vec::new(),
         }
     }
 
@@ -87,16 +92,20 @@ impl Side {
 
     fn next(&mut self) -> Lines {
         let lines = self.carbon.next_lines();
+        self.take_note(&lines);
+        lines
+    }
+
+    fn take_note(&mut self, lines: &Lines) {
         self.flushes += 1;
         self.flushed = Some(lines.arrived);
-        lines
+        self.moments.push(lines.timestamp);
     }
 
     /// Leaves out the flushes that are there already.
     fn skip(&mut self) {
         for lines in self.carbon.waiting() {
-            self.flushes += 1;
-            self.flushed = Some(lines.arrived);
+            self.take_note(&lines);
         }
     }
 
@@ -132,15 +141,21 @@ pub(crate) struct Pair {
 impl Pair {
     /// Starts both and waits until they listen. Needs [`Original::program`].
     pub(crate) fn start(written: &Written) -> Self {
+        Self::start_each(written, &json!({}), &json!({}))
+    }
+
+    /// The same with options on top for the original alone, and for our binary alone.
+    pub(crate) fn start_each(written: &Written, theirs: &Value, ours: &Value) -> Self {
         let carbon = FakeCarbon::start();
-        let original =
-            Original::start(|port, admin| written.text(&json!(port), &json!(admin), carbon.port()));
-        let theirs = Side::new(carbon, original.udp);
+        let original = Original::start(|port, admin| {
+            written.text(&json!(port), &json!(admin), carbon.port(), theirs)
+        });
+        let their_side = Side::new(carbon, original.udp);
         let carbon = FakeCarbon::start();
         let base = daemon::config(carbon.port());
-        let text = written.text(&base["port"], &base["mgmt_port"], carbon.port());
+        let text = written.text(&base["port"], &base["mgmt_port"], carbon.port(), ours);
         let daemon = Daemon::start_written(&text, &base["port"]);
-        let ours = Side::new(carbon, daemon.address());
+        let our_side = Side::new(carbon, daemon.address());
         // Another server in our place does not say where its admin interface is, but was told.
         let told = base["mgmt_port"]
             .as_u64()
@@ -158,8 +173,8 @@ impl Pair {
             original,
             admin: daemon.admin().or(told),
             daemon,
-            theirs,
-            ours,
+            theirs: their_side,
+            ours: our_side,
             options,
             interval: Duration::from_millis(interval),
         }
@@ -231,6 +246,11 @@ impl Pair {
         (self.theirs.flushes, self.ours.flushes)
     }
 
+    /// Which moments the flushes of each were of, in Unix seconds.
+    pub(crate) fn moments(&self) -> (&[u64], &[u64]) {
+        (&self.theirs.moments, &self.ours.moments)
+    }
+
     /// What each prints.
     pub(crate) fn logs(&self) -> (&Log, &Log) {
         (&self.original.process.log, self.daemon.log())
@@ -267,7 +287,7 @@ impl Pair {
 }
 
 /// Whether a counter has something in it.
-fn touched(flush: &Lines, counter: &str) -> bool {
+pub(crate) fn touched(flush: &Lines, counter: &str) -> bool {
     flush
         .values
         .iter()
