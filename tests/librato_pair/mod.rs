@@ -206,7 +206,11 @@ pub(crate) fn compare(
         ("counter", &theirs.counters, &ours.counters),
     ] {
         let expected = expect(setting, theirs, list, a, b, &mut compared);
-        let ours: Vec<String> = b.iter().filter(by_itself).map(Value::to_string).collect();
+        let ours: Vec<String> = b
+            .iter()
+            .filter(|item| by_itself(setting, item))
+            .map(Value::to_string)
+            .collect();
         if in_order && compared.differences.is_empty() && expected != ours {
             let at = expected.iter().zip(&ours).position(|(a, b)| a != b);
             let at = at.unwrap_or(0);
@@ -221,9 +225,10 @@ pub(crate) fn compare(
 }
 
 /// Whether a measurement does not depend on the clock.
-fn by_itself(item: &&Value) -> bool {
+fn by_itself(setting: &Setting, item: &Value) -> bool {
+    let own_prefix = setting.options["prefixStats"].as_str().unwrap_or("statsd");
     let name = item["name"].as_str().unwrap_or_default();
-    !name.ends_with("statsd.timestamp_lag")
+    !name.ends_with(&format!("{own_prefix}.timestamp_lag"))
 }
 
 /// What ours should be, in the original's order. What is not there, or too much, is a difference.
@@ -236,7 +241,7 @@ fn expect(
     compared: &mut Compared,
 ) -> Vec<String> {
     let mut left: BTreeMap<String, usize> = BTreeMap::new();
-    for item in ours.iter().filter(by_itself) {
+    for item in ours.iter().filter(|item| by_itself(setting, item)) {
         *left.entry(item.to_string()).or_default() += 1;
     }
     let mut take = |item: &str| match left.get_mut(item) {
@@ -246,7 +251,10 @@ fn expect(
         }
         _ => false,
     };
-    let theirs: Vec<_> = theirs.iter().filter(by_itself).collect();
+    let theirs: Vec<_> = theirs
+        .iter()
+        .filter(|item| by_itself(setting, item))
+        .collect();
     // What is the same first: nothing is decided about it.
     let mut expected: Vec<Option<String>> = (theirs.iter())
         .map(|item| Some(item.to_string()).filter(|item| take(item)))
