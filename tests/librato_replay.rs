@@ -110,7 +110,7 @@ fn faults(case: &Value) -> Vec<Fault> {
         .take_while(|answer| is_partial || !["200", "202"].contains(answer))
         .map(|answer| match answer {
             "hang" => Fault::Hang(Vec::new()),
-            "destroy" => Fault::Reset,
+            "destroy" => Fault::Reset(Vec::new()),
             status => {
                 let body = said.next().unwrap_or_default();
                 Fault::Answer(Answer {
