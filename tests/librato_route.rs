@@ -221,7 +221,6 @@ fn alone_no_thread_outlives_its_post() {
     ] {
         let options = Options {
             proxy,
-            proxy_on,
             post_timeout: HASTY,
             ..options(&api)
         };
