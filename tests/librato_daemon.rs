@@ -1,5 +1,5 @@
 //! The whole daemon before a Librato that refuses, hangs, resets or trickles: what the last flush comes to,
-//! that Graphite and ingest do not notice, what https trusts, and that a pause is kept.
+//! (decision D12), that Graphite and ingest do not notice, what https trusts, and that a pause is kept.
 
 #[allow(
     dead_code,
