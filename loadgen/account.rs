@@ -85,7 +85,7 @@ pub(crate) struct Account {
     pub(crate) errors: Errors,
     /// The first error of all, for people.
     pub(crate) first_error: Option<String>,
-    /// Metrics that were due and never tried: time was up.
+    /// Lines that were due and never tried: time was up.
     pub(crate) missed: u64,
     pub(crate) lateness: Lateness,
     /// When the last datagram was sent, in nanoseconds since the start.

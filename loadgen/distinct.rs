@@ -21,7 +21,9 @@ impl Distinct {
         let mut members = Vec::new();
         for flow in flows {
             flow.replay(shape, names, |Metric { name, value }| {
-                seen[value.kind() as usize][name as usize] = true;
+                if let Some(kind) = value.kind() {
+                    seen[kind as usize][name as usize] = true;
+                }
                 if let Value::Set(member) = value {
                     members.push((u64::from(name) << 32) | u64::from(member));
                 }

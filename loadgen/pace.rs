@@ -36,6 +36,15 @@ impl Clock for WallClock {
     }
 }
 
+/// How fast to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rate {
+    /// Lines a second.
+    Paced(u64),
+    /// As fast as the kernel takes them.
+    Max,
+}
+
 /// Metric number `n` of a thread (from 0) is due `n / rate` after the start, whatever became of
 /// those before it: sending late moves nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,9 +15,9 @@ pub(crate) const PERIOD: Duration = Duration::from_millis(200);
 /// The progress of a run.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    /// What there is to reach: a time or a number of metrics.
+    /// What there is to reach: a time or a number of lines.
     goal: Goal,
-    /// As of the drawing before: elapsed, metrics, datagrams.
+    /// As of the drawing before: elapsed, lines, datagrams.
     before: (Duration, u64, u64),
 }
 
@@ -25,7 +25,7 @@ pub(crate) struct Progress {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Goal {
     Time(Duration),
-    Metrics(u64),
+    Lines(u64),
 }
 
 const BAR: usize = 24;
@@ -41,14 +41,14 @@ impl Progress {
     /// Draws over the last drawing. A terminal that does not take it is no reason to stop.
     pub(crate) fn draw(&mut self, elapsed: Duration, threads: &[CachePadded<Live>]) {
         let sum = |read: fn(&Live) -> u64| threads.iter().map(|live| read(live)).sum();
-        let metrics = sum(|live| live.metrics.load(Ordering::Relaxed));
+        let lines = sum(|live| live.lines.load(Ordering::Relaxed));
         let datagrams = sum(|live| live.datagrams.load(Ordering::Relaxed));
         let late = threads
             .iter()
             .map(|live| live.late.load(Ordering::Relaxed))
             .max()
             .unwrap_or_default();
-        let line = self.line(elapsed, metrics, datagrams, Duration::from_nanos(late));
+        let line = self.line(elapsed, lines, datagrams, Duration::from_nanos(late));
         let _ = write!(io::stderr().lock(), "\r{line}\x1b[K");
     }
 
@@ -57,24 +57,24 @@ impl Progress {
         let _ = write!(io::stderr().lock(), "\r\x1b[K");
     }
 
-    fn line(&mut self, elapsed: Duration, metrics: u64, datagrams: u64, late: Duration) -> String {
-        let (elapsed_before, metrics_before, datagrams_before) = self.before;
-        self.before = (elapsed, metrics, datagrams);
+    fn line(&mut self, elapsed: Duration, lines: u64, datagrams: u64, late: Duration) -> String {
+        let (elapsed_before, lines_before, datagrams_before) = self.before;
+        self.before = (elapsed, lines, datagrams);
         let seconds = elapsed
             .saturating_sub(elapsed_before)
             .as_secs_f64()
             .max(1e-3);
         let share = match self.goal {
             Goal::Time(time) => elapsed.as_secs_f64() / time.as_secs_f64(),
-            Goal::Metrics(count) => metrics as f64 / count.max(1) as f64,
+            Goal::Lines(count) => lines as f64 / count.max(1) as f64,
         };
         let filled = (share.clamp(0.0, 1.0) * BAR as f64) as usize;
         format!(
-            "{:6.1} s [{}{}] {:>7} metrics/s {:>7} datagrams/s  {} late",
+            "{:6.1} s [{}{}] {:>7} lines/s {:>7} datagrams/s  {} late",
             elapsed.as_secs_f64(),
             "=".repeat(filled),
             " ".repeat(BAR - filled),
-            si(metrics.saturating_sub(metrics_before) as f64 / seconds),
+            si(lines.saturating_sub(lines_before) as f64 / seconds),
             si(datagrams.saturating_sub(datagrams_before) as f64 / seconds),
             short_time(late),
         )
@@ -96,13 +96,13 @@ mod tests {
                 60_000,
                 Duration::from_micros(55)
             ),
-            "   5.0 s [============            ]    500k metrics/s   10.0k datagrams/s  55 us late"
+            "   5.0 s [============            ]    500k lines/s   10.0k datagrams/s  55 us late"
         );
     }
 
     #[test]
     fn overtime_does_not_overflow_the_bar() {
-        let mut progress = Progress::new(Goal::Metrics(10));
+        let mut progress = Progress::new(Goal::Lines(10));
         let line = progress.line(Duration::from_secs(1), 30, 1, Duration::ZERO);
         assert!(line.contains(&format!("[{}]", "=".repeat(BAR))), "{line}");
     }

@@ -7,19 +7,20 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::account::Account;
-use crate::arguments::Rate;
 use crate::distinct::Distinct;
+use crate::fault::Fault;
 use crate::figures::{grouped, short_time, si};
 use crate::mix::Kind;
-use crate::pace;
+use crate::pace::{self, Rate};
 use crate::shape::{Packing, Shape};
+use crate::tally::Tally;
 
 /// How the rings were filled.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RingSize {
     pub(crate) payload: u64,
     pub(crate) datagrams: u64,
-    pub(crate) metrics: u64,
+    pub(crate) lines: u64,
 }
 
 /// A finished run.
@@ -30,10 +31,11 @@ pub(crate) struct Report {
     pub(crate) rate: Rate,
     /// The duration asked for; `None` when a count was.
     pub(crate) time_limit: Option<Duration>,
-    /// Metrics to send; `None` when only time ended the run.
+    /// Lines to send; `None` when only time ended the run.
     pub(crate) planned: Option<u64>,
     pub(crate) flows: u32,
     pub(crate) threads: u32,
+    pub(crate) gso: bool,
     pub(crate) ring: RingSize,
     pub(crate) account: Account,
     pub(crate) distinct: Distinct,
@@ -117,23 +119,26 @@ impl Report {
                 "metrics_per_datagram": metrics_limit,
                 "flows": self.flows,
                 "threads": self.threads,
+                "gso": self.gso,
                 "seed": self.shape.seed,
                 "name_prefix": self.shape.prefix,
                 "sample_rate": self.shape.sample_rate,
                 "tags": self.shape.tags,
+                "malformed_percent": self.shape.malformed,
                 "gauge_deltas_percent": self.shape.gauge_deltas,
                 "set_members": self.shape.set_members,
             },
             "ring": {
                 "bytes": self.ring.payload,
                 "datagrams": self.ring.datagrams,
-                "metrics": self.ring.metrics,
+                "lines": self.ring.lines,
             },
             "seconds": self.sending_time().as_secs_f64(),
             "interrupted": self.interrupted,
             "planned": self.planned,
             "metrics": sent.metrics(),
-            "failed": failed.metrics(),
+            "malformed": faults(sent),
+            "failed": failed.lines(),
             "missed": self.account.missed,
             "datagrams": sent.datagrams,
             "bytes": sent.bytes,
@@ -169,6 +174,7 @@ impl Report {
             },
             "first_error": self.account.first_error,
             "metrics_per_second": sent.metrics() as f64 / seconds,
+            "lines_per_second": sent.lines() as f64 / seconds,
             "datagrams_per_second": sent.datagrams as f64 / seconds,
             "bytes_per_second": sent.bytes as f64 / seconds,
             "rate_kept": self.rate_kept(),
@@ -244,6 +250,17 @@ impl Report {
             &grouped(names.iter().sum()),
             &all,
         ]);
+        let faults = Fault::ALL.iter().zip(sent.malformed);
+        let faults: Vec<_> = faults
+            .filter(|(_, count)| *count > 0)
+            .map(|(fault, count)| format!("{} {}", grouped(count), fault.name()))
+            .collect();
+        row([
+            "malformed",
+            &grouped(sent.malformed()),
+            "",
+            &format!("to be refused: {}", faults.join(", ")),
+        ]);
         if failed.datagrams > 0 {
             let kinds = [
                 ("refused: nothing listens there", errors.refused),
@@ -265,7 +282,7 @@ impl Report {
             );
             row([
                 "failed",
-                &grouped(failed.metrics()),
+                &grouped(failed.lines()),
                 "",
                 &format!("datagrams: {}", kinds.join(", ")),
             ]);
@@ -282,8 +299,8 @@ impl Report {
         let per_second = |count: u64| si(count as f64 / seconds);
         let _ = writeln!(
             out,
-            "\n{} metrics/s, {} datagrams/s, {} bytes/s over {:.3} s to {}",
-            per_second(sent.metrics()),
+            "\n{} lines/s, {} datagrams/s, {} bytes/s over {:.3} s to {}",
+            per_second(sent.lines()),
             per_second(sent.datagrams),
             per_second(sent.bytes),
             self.sending_time().as_secs_f64(),
@@ -316,18 +333,24 @@ impl Report {
                 self.to
             );
         }
+        if self.gso && self.account.errors.other > 0 {
+            before.push_str(
+                "With --gso a datagram has to fit the path's MTU, and the interface has to make \
+                 checksums.\n",
+            );
+        }
         if self.interrupted {
             before.push_str("Stopped early. ");
         }
         match (self.rate, self.rate_kept()) {
             (Rate::Paced(rate), Some(true)) => {
                 format!(
-                    "{before}The rate of {} metrics/s was kept.\n",
+                    "{before}The rate of {} lines/s was kept.\n",
                     si(rate as f64)
                 )
             }
             (Rate::Paced(rate), _) => format!(
-                "{before}The sender was the limit: it could not keep {} metrics/s. Ask for less, \
+                "{before}The sender was the limit: it could not keep {} lines/s. Ask for less, \
                  pack more into a datagram, or give it more --threads or a core of its own.\n",
                 si(rate as f64)
             ),
@@ -338,12 +361,19 @@ impl Report {
     }
 }
 
+/// Bad lines, all and by reason.
+fn faults(sent: &Tally) -> Value {
+    let faults = Fault::ALL.iter().zip(sent.malformed);
+    let faults = faults.map(|(fault, count)| (fault.name().to_owned(), count.into()));
+    let all = ("lines".to_owned(), sent.malformed().into());
+    Value::Object(std::iter::once(all).chain(faults).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::account::Errors;
     use crate::shape::tests::shape;
-    use crate::tally::Tally;
 
     fn report() -> Report {
         let sent = Tally {
@@ -356,6 +386,7 @@ mod tests {
             gauges: 8,
             gauge_deltas: 2,
             sets: 5,
+            malformed: [0; 5],
         };
         Report {
             to: "127.0.0.1:8125".parse().unwrap(),
@@ -368,10 +399,11 @@ mod tests {
             planned: Some(100),
             flows: 1,
             threads: 1,
+            gso: false,
             ring: RingSize {
                 payload: 1000,
                 datagrams: 10,
-                metrics: 100,
+                lines: 100,
             },
             account: Account {
                 sent,
@@ -419,8 +451,8 @@ mod tests {
              sets                      5            5   5 members\n\
              all                     100           74   in 10 datagrams, 1,000 bytes\n\
              \n\
-             100 metrics/s, 10 datagrams/s, 1.00k bytes/s over 0.900 s to 127.0.0.1:8125\n\
-             The rate of 100 metrics/s was kept.\n"
+             100 lines/s, 10 datagrams/s, 1.00k bytes/s over 0.900 s to 127.0.0.1:8125\n\
+             The rate of 100 lines/s was kept.\n"
         );
     }
 
@@ -432,7 +464,7 @@ mod tests {
         assert!(
             report
                 .table()
-                .contains("The sender was the limit: it could not keep 100 metrics/s.")
+                .contains("The sender was the limit: it could not keep 100 lines/s.")
         );
         report.account.missed = 0;
         report.account.lateness.last = 10_000_001;
@@ -474,5 +506,19 @@ mod tests {
                 .table()
                 .contains("Nothing listened at 127.0.0.1:8125")
         );
+    }
+
+    #[test]
+    fn bad_lines_stand_apart() {
+        let mut report = report();
+        report.account.sent.malformed = [3, 0, 2, 0, 0];
+        let row =
+            "malformed                 5                to be refused: 3 no_type, 2 empty_value\n";
+        assert!(report.table().contains(row), "{}", report.table());
+        let json = report.json();
+        assert_eq!(json["metrics"], 100);
+        assert_eq!(json["malformed"]["lines"], 5);
+        assert_eq!(json["malformed"]["empty_value"], 2);
+        assert_eq!(json["lines_per_second"], 105.0);
     }
 }

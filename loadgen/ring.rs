@@ -5,17 +5,17 @@ use crate::shape::{Generator, Metric, Shape};
 use crate::tally::{Slot, Tally};
 
 /// The datagrams of one flow, sent over and over until its quota of metrics is reached to the
-/// metric.
+/// line.
 #[derive(Debug)]
 pub(crate) struct Ring {
     flow: u64,
     bytes: Vec<u8>,
     slots: Vec<Slot>,
-    /// Metrics to send in all; `u64::MAX` when only time ends the run.
+    /// Lines to send in all; `u64::MAX` when only time ends the run.
     quota: u64,
     /// Datagrams to send in all; `u64::MAX` likewise.
     planned: u64,
-    /// The last datagram, when the quota ends inside a slot: the first metrics of that slot.
+    /// The last datagram, when the quota ends inside a slot: the first lines of that slot.
     tail: Option<Tail>,
 }
 
@@ -27,7 +27,7 @@ struct Tail {
 
 impl Ring {
     /// Fills a ring of about `budget` bytes, but always one datagram and never more than `quota`
-    /// metrics.
+    /// lines.
     pub(crate) fn new(
         shape: &Shape,
         names: &Names,
@@ -50,7 +50,7 @@ impl Ring {
         let mut left = quota;
         while left > 0 && (ring.slots.is_empty() || ring.memory() < budget) {
             let slot = make(&mut generator, left, &mut ring.bytes);
-            left -= slot.metrics();
+            left -= slot.lines();
             ring.slots.push(slot);
         }
         ring.bytes.shrink_to_fit();
@@ -67,15 +67,15 @@ impl Ring {
 
     fn plan(&mut self, shape: &Shape, names: &Names) {
         // An empty ring has quota 0.
-        let metrics = self.metrics().max(1);
-        let mut rest = self.quota % metrics;
+        let lines = self.lines().max(1);
+        let mut rest = self.quota % lines;
         let whole = self.slots.iter().take_while(|slot| {
-            let fits = slot.metrics() <= rest;
-            rest -= if fits { slot.metrics() } else { 0 };
+            let fits = slot.lines() <= rest;
+            rest -= if fits { slot.lines() } else { 0 };
             fits
         });
         let whole = whole.count();
-        self.planned = self.quota / metrics * self.slots.len() as u64 + whole as u64;
+        self.planned = self.quota / lines * self.slots.len() as u64 + whole as u64;
         if rest > 0 {
             self.planned += 1;
             let mut generator = Generator::new(shape, names, self.flow);
@@ -95,9 +95,20 @@ impl Ring {
         self.slots.len()
     }
 
-    /// Metrics in the ring.
-    pub(crate) fn metrics(&self) -> u64 {
-        self.slots.iter().map(Slot::metrics).sum()
+    /// Lines in the ring.
+    pub(crate) fn lines(&self) -> u64 {
+        self.slots.iter().map(Slot::lines).sum()
+    }
+
+    /// Length of the longest datagram in the ring, in bytes.
+    pub(crate) fn longest(&self) -> usize {
+        let mut start = 0;
+        let lengths = self.slots.iter().map(|slot| {
+            let length = slot.end - start;
+            start = slot.end;
+            length as usize
+        });
+        lengths.max().unwrap_or(0)
     }
 
     /// Payload in the ring, in bytes.
@@ -105,7 +116,7 @@ impl Ring {
         self.bytes.len()
     }
 
-    /// Metrics this flow is to send; `u64::MAX` when only time ends it.
+    /// Lines this flow is to send; `u64::MAX` when only time ends it.
     pub(crate) fn quota(&self) -> u64 {
         self.quota
     }
@@ -151,7 +162,7 @@ impl Ring {
         mut each: impl FnMut(Metric),
     ) {
         let tail = self.tail.as_ref().filter(|_| tail_sent);
-        let tail = tail.map(|tail| (self.place(self.planned - 1), tail.slot.metrics()));
+        let tail = tail.map(|tail| (self.place(self.planned - 1), tail.slot.lines()));
         let used = sent
             .iter()
             .rposition(|sent| *sent)
@@ -164,7 +175,7 @@ impl Ring {
             let wanted = if *sent { u64::MAX } else { cut };
             let mut told = 0;
             bytes.clear();
-            generator.datagram(slot.metrics(), &mut bytes, |metric| {
+            generator.datagram(slot.lines(), &mut bytes, |metric| {
                 if told < wanted {
                     each(metric);
                 }
@@ -244,7 +255,7 @@ mod tests {
 
     #[test]
     fn any_quota_is_met_to_the_metric() {
-        let metrics = ring(5_000, None).metrics();
+        let metrics = ring(5_000, None).lines();
         for quota in (0..=metrics + 70).chain([2 * metrics, 3 * metrics + 1]) {
             let ring = ring(5_000, Some(quota));
             let sent: u64 = (0..ring.planned())
@@ -257,7 +268,7 @@ mod tests {
     #[test]
     fn a_cut_datagram_is_the_beginning_of_the_whole_one() {
         let whole = ring(5_000, None);
-        let cut = ring(5_000, Some(whole.metrics() + 1));
+        let cut = ring(5_000, Some(whole.lines() + 1));
         assert_eq!(cut.planned(), whole.len() as u64 + 1);
         let (bytes, tally) = cut.datagram(cut.planned() - 1);
         assert_eq!(tally.metrics(), 1);
@@ -287,7 +298,7 @@ mod tests {
         let shape = shape();
         let names = Names::new(shape.names, Distribution::Uniform);
         let whole = ring(5_000, None);
-        let ring = ring(5_000, Some(whole.metrics() + 3));
+        let ring = ring(5_000, Some(whole.lines() + 3));
         let told = |sent: &[bool], tail_sent| {
             let mut slot = Slot::default();
             ring.replay(&shape, &names, sent, tail_sent, |metric| slot.add(metric));

@@ -1,11 +1,10 @@
 //! The sending loop of one thread: what is due goes to the kernel, and every datagram is accounted
 //! for.
 
-use std::io::{self, IoSlice};
-use std::net::UdpSocket;
+use std::io::IoSlice;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use statsd_fast::runtime::sys::send::{MAX_BATCH, Refusal, send_batch};
+use statsd_fast::runtime::sys::send::{MAX_BATCH, Refusal};
 
 use crate::account::Account;
 use crate::pace::{Clock, Schedule};
@@ -13,18 +12,7 @@ use crate::random::Names;
 use crate::ring::Ring;
 use crate::shape::{Metric, Shape};
 use crate::tally::Tally;
-
-/// Where the datagrams of a flow go: a connected socket, or a test's.
-pub(crate) trait Wire {
-    /// As [`send_batch`].
-    fn send(&mut self, datagrams: &[IoSlice<'_>]) -> io::Result<usize>;
-}
-
-impl Wire for UdpSocket {
-    fn send(&mut self, datagrams: &[IoSlice<'_>]) -> io::Result<usize> {
-        send_batch(self, datagrams)
-    }
-}
+use crate::wire::Wire;
 
 /// One source socket, its datagrams, and how far it has come.
 #[derive(Debug)]
@@ -80,7 +68,7 @@ impl<W> Flow<'_, W> {
 /// not agree.
 #[derive(Debug, Default)]
 pub(crate) struct Live {
-    pub(crate) metrics: AtomicU64,
+    pub(crate) lines: AtomicU64,
     pub(crate) datagrams: AtomicU64,
     /// How late the last datagram was, in nanoseconds.
     pub(crate) late: AtomicU64,
@@ -102,7 +90,7 @@ pub(crate) fn run<W: Wire>(
     let mut account = Account::default();
     let mut slices = Vec::with_capacity(MAX_BATCH);
     let mut batch: Vec<(u64, Tally)> = Vec::with_capacity(MAX_BATCH);
-    // Metrics tried so far: the place in the schedule.
+    // Lines tried so far: the place in the schedule.
     let mut tried = 0;
     let mut turn = 0;
     while let Some(next) = (turn..flows.len())
@@ -138,7 +126,7 @@ pub(crate) fn run<W: Wire>(
             let (bytes, tally) = flow.ring.datagram(index);
             slices.push(IoSlice::new(bytes));
             batch.push((due, tally));
-            position += tally.metrics();
+            position += tally.lines();
         }
 
         let result = flow.wire.send(&slices);
@@ -151,7 +139,7 @@ pub(crate) fn run<W: Wire>(
             } else {
                 account.failed += *tally;
             }
-            tried += tally.metrics();
+            tried += tally.lines();
             flow.next += 1;
             if schedule.is_some() {
                 account.lateness.record(after.saturating_sub(*due));
@@ -163,8 +151,7 @@ pub(crate) fn run<W: Wire>(
         }
         account.ended = after;
         turn = (next + 1) % flows.len();
-        live.metrics
-            .store(account.sent.metrics(), Ordering::Relaxed);
+        live.lines.store(account.sent.lines(), Ordering::Relaxed);
         live.datagrams
             .store(account.sent.datagrams, Ordering::Relaxed);
         live.late.store(account.lateness.last, Ordering::Relaxed);
@@ -180,6 +167,7 @@ mod tests {
     use crate::random::Distribution;
     use crate::shape::Packing;
     use crate::shape::tests::shape;
+    use std::io;
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -236,7 +224,7 @@ mod tests {
             shape,
             &Names::new(shape.names, Distribution::Uniform),
             flow,
-            10_000,
+            20_000,
             quota,
         )
     }
@@ -401,7 +389,7 @@ mod tests {
         let clock = TestClock::default();
         let shape = shape();
         let whole = ring(&shape, 0, None);
-        let ring = ring(&shape, 0, Some(whole.metrics() + 3));
+        let ring = ring(&shape, 0, Some(whole.lines() + 3));
         let mut wire = TestWire::new(&clock);
         wire.failing = vec![1];
         let mut flows = [Flow::new(wire, &ring)];

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use crate::fault::Fault;
 use crate::mix::{Kind, Mix};
 use crate::random::{Distribution, Names, Random};
 
@@ -28,6 +29,8 @@ pub(crate) struct Shape {
     pub(crate) sample_rate: Option<String>,
     /// DogStatsD tags on each line.
     pub(crate) tags: u32,
+    /// Percent of the lines that are bad.
+    pub(crate) malformed: u32,
     /// Percent of the gauges that are `+n` or `-n`.
     pub(crate) gauge_deltas: u32,
     /// Members a set name draws from.
@@ -45,13 +48,19 @@ impl Shape {
 
     /// Length no line exceeds, in bytes.
     pub(crate) fn longest_line(&self) -> usize {
-        let longest = self.mix.kinds().map(|kind| {
+        self.line_lengths().1
+    }
+
+    /// Lengths of the shortest and the longest line there can be, in bytes.
+    fn line_lengths(&self) -> (usize, usize) {
+        let good = self.mix.kinds().map(|kind| {
             let name = self.prefix.len() + 2 + kind.symbol().len() + self.name_width();
-            let value = match kind {
-                Kind::Counter => 1,
-                Kind::Timer => decimal_digits(MAX_TIMER_US / 1000) + 4,
-                Kind::Gauge => 3,
-                Kind::Set => 1 + decimal_digits(self.set_members - 1),
+            let (shortest, longest) = match kind {
+                Kind::Counter => (1, 1),
+                Kind::Timer => (1 + 4, decimal_digits(MAX_TIMER_US / 1000) + 4),
+                Kind::Gauge if self.gauge_deltas == 100 => (2, 2),
+                Kind::Gauge => (1, 3),
+                Kind::Set => (2, 1 + decimal_digits(self.set_members - 1)),
             };
             let rate = match kind {
                 Kind::Counter | Kind::Timer => {
@@ -59,13 +68,40 @@ impl Shape {
                 }
                 Kind::Gauge | Kind::Set => 0,
             };
-            name + 1 + value + 1 + kind.symbol().len() + rate
+            let rest = name + 1 + 1 + kind.symbol().len() + rate + self.tags_length();
+            (rest + shortest, rest + longest)
         });
+        let bad = Fault::ALL
+            .iter()
+            .filter(|_| self.malformed > 0)
+            .map(|fault| {
+                let length = self.prefix.len() + BAD.len() + self.name_width() + fault.rest().len();
+                (length, length)
+            });
+        let widen = |(shortest, longest): (usize, usize), (short, long)| {
+            (shortest.min(short), longest.max(long))
+        };
+        good.chain(bad).reduce(widen).unwrap_or_default()
+    }
+
+    fn tags_length(&self) -> usize {
         // ",t0:v0", the first comma being "#" instead, and one more for "|".
         let tags = (0..self.tags)
             .map(|tag| 5 + decimal_digits(tag))
             .sum::<usize>();
-        longest.max().unwrap_or_default() + tags + usize::from(self.tags > 0)
+        tags + usize::from(self.tags > 0)
+    }
+
+    /// Says why datagrams of this shape are not all of one size.
+    pub(crate) fn check_equal_sizes(&self) -> Result<(), String> {
+        let (shortest, longest) = self.line_lengths();
+        if shortest == longest {
+            return Ok(());
+        }
+        Err(format!(
+            "--gso: the kernel cuts datagrams of one size, and lines of this shape take {shortest} \
+             to {longest} bytes; use --mix c without --malformed"
+        ))
     }
 
     /// Says why no datagram could be filled as asked.
@@ -99,6 +135,9 @@ fn decimal_digits(number: u32) -> usize {
 const MEAN_TIMER_US: f64 = 100_000.0;
 const MAX_TIMER_US: u32 = 60_000_000;
 
+/// Stands between the prefix and the number in the names of bad lines.
+const BAD: &str = ".bad.";
+
 /// What one line says besides its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Value {
@@ -112,15 +151,19 @@ pub(crate) enum Value {
     GaugeDelta(i32),
     /// The number of the member.
     Set(u32),
+    /// Nothing a server could take.
+    Malformed(Fault),
 }
 
 impl Value {
-    pub(crate) const fn kind(self) -> Kind {
+    /// The type; `None` of a bad line.
+    pub(crate) const fn kind(self) -> Option<Kind> {
         match self {
-            Self::Counter(_) => Kind::Counter,
-            Self::Timer(_) => Kind::Timer,
-            Self::Gauge(_) | Self::GaugeDelta(_) => Kind::Gauge,
-            Self::Set(_) => Kind::Set,
+            Self::Counter(_) => Some(Kind::Counter),
+            Self::Timer(_) => Some(Kind::Timer),
+            Self::Gauge(_) | Self::GaugeDelta(_) => Some(Kind::Gauge),
+            Self::Set(_) => Some(Kind::Set),
+            Self::Malformed(_) => None,
         }
     }
 }
@@ -180,6 +223,14 @@ impl<'a> Generator<'a> {
 
     fn draw(&mut self) -> Metric {
         let random = &mut self.random;
+        // Without bad lines nothing is drawn for them, so the good ones do not depend on this.
+        if self.shape.malformed > 0 && random.below(100) < self.shape.malformed {
+            let fault = Fault::ALL[random.below(Fault::ALL.len() as u32) as usize];
+            return Metric {
+                name: self.names.draw(random),
+                value: Value::Malformed(fault),
+            };
+        }
         let kind = self.shape.mix.draw(random);
         let name = self.names.draw(random);
         let value = match kind {
@@ -205,7 +256,6 @@ impl<'a> Generator<'a> {
             ..
         } = self.shape;
         let (name, width) = (metric.name, self.shape.name_width());
-        let symbol = metric.value.kind().symbol();
         let written = match metric.value {
             Value::Counter(value) => write!(out, "{prefix}.c.{name:0width$}:{value}|c"),
             Value::Timer(us) => {
@@ -219,9 +269,15 @@ impl<'a> Generator<'a> {
             Value::Gauge(value) => write!(out, "{prefix}.g.{name:0width$}:{value}|g"),
             Value::GaugeDelta(delta) => write!(out, "{prefix}.g.{name:0width$}:{delta:+}|g"),
             Value::Set(member) => write!(out, "{prefix}.s.{name:0width$}:u{member}|s"),
+            Value::Malformed(fault) => {
+                write!(out, "{prefix}{BAD}{name:0width$}{}", fault.rest())
+            }
         };
         written.unwrap_or_else(|_| unreachable!("a Vec takes all that is written"));
-        if let (Some(rate), "c" | "ms") = (sample_rate, symbol) {
+        let Some(kind) = metric.value.kind() else {
+            return;
+        };
+        if let (Some(rate), Kind::Counter | Kind::Timer) = (sample_rate, kind) {
             out.extend_from_slice(b"|@");
             out.extend_from_slice(rate.as_bytes());
         }
@@ -248,6 +304,7 @@ pub(crate) mod tests {
             prefix: "p".into(),
             sample_rate: None,
             tags: 0,
+            malformed: 0,
             gauge_deltas: 20,
             set_members: 1000,
         }
@@ -389,5 +446,53 @@ pub(crate) mod tests {
         assert_eq!(with(Packing::Metrics(most)), Ok(()));
         let error = with(Packing::Metrics(most + 1)).unwrap_err();
         assert!(error.ends_with(&format!("at most {most} fit")), "{error}");
+    }
+
+    #[test]
+    fn bad_lines_come_in_their_share_and_leave_the_rest_as_it_was() {
+        let bad = Shape {
+            malformed: 30,
+            tags: 1,
+            ..shape()
+        };
+        let lines = text(&bad, 0, 2000).join("\n");
+        let all = lines.lines().count() as f64;
+        let mut share = 0.0;
+        for fault in Fault::ALL {
+            let of = |line: &&str| line.starts_with("p.bad.") && line.ends_with(fault.rest());
+            let found = lines.lines().filter(of).count() as f64 / all;
+            assert!((found - 0.06).abs() < 0.005, "{}: {found}", fault.name());
+            share += found;
+        }
+        let named = lines.lines().filter(|line| line.starts_with("p.bad."));
+        assert_eq!(named.count(), (share * all).round() as usize);
+        assert_eq!(text(&bad, 0, 20), text(&bad, 0, 20));
+        let none = text(&shape(), 0, 20).join("\n");
+        assert!(!none.contains(".bad."));
+    }
+
+    #[test]
+    fn only_lines_of_one_length_make_datagrams_of_one_size() {
+        let check = |mix: &str, change: fn(&mut Shape)| {
+            let mut shape = Shape {
+                mix: mix.parse().unwrap(),
+                ..shape()
+            };
+            change(&mut shape);
+            let sizes: Vec<_> = text(&shape, 0, 50).iter().map(String::len).collect();
+            let equal = sizes.iter().all(|size| *size == sizes[0]);
+            let checked = shape.check_equal_sizes();
+            assert!(equal || checked.is_err(), "{mix}: {sizes:?}");
+            checked
+        };
+        assert_eq!(check("c", |_| {}), Ok(()));
+        assert_eq!(check("c", |shape| shape.tags = 12), Ok(()));
+        assert_eq!(check("g", |shape| shape.gauge_deltas = 100), Ok(()));
+        assert_eq!(check("s", |shape| shape.set_members = 10), Ok(()));
+        for mix in ["ms", "g", "s", "c:1,s:1"] {
+            assert!(check(mix, |_| {}).is_err(), "{mix}");
+        }
+        let error = check("c", |shape| shape.malformed = 1).unwrap_err();
+        assert!(error.contains("take 14 to 19 bytes"), "{error}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ops::AddAssign;
 
+use crate::fault::Fault;
 use crate::shape::{Metric, Value};
 
 /// What some datagrams hold together. Integers only: sums are exact.
@@ -17,12 +18,24 @@ pub(crate) struct Tally {
     pub(crate) gauges: u64,
     pub(crate) gauge_deltas: u64,
     pub(crate) sets: u64,
+    /// Bad lines, by [`Fault`].
+    pub(crate) malformed: [u64; Fault::ALL.len()],
 }
 
 impl Tally {
     /// Metrics of all types.
     pub(crate) fn metrics(&self) -> u64 {
         self.counters + self.timers + self.gauges + self.gauge_deltas + self.sets
+    }
+
+    /// Bad lines of all kinds.
+    pub(crate) fn malformed(&self) -> u64 {
+        self.malformed.iter().sum()
+    }
+
+    /// Lines, good and bad.
+    pub(crate) fn lines(&self) -> u64 {
+        self.metrics() + self.malformed()
     }
 }
 
@@ -37,6 +50,9 @@ impl AddAssign for Tally {
         self.gauges += other.gauges;
         self.gauge_deltas += other.gauge_deltas;
         self.sets += other.sets;
+        for (count, more) in self.malformed.iter_mut().zip(other.malformed) {
+            *count += more;
+        }
     }
 }
 
@@ -50,6 +66,7 @@ pub(crate) struct Slot {
     gauges: u16,
     gauge_deltas: u16,
     sets: u16,
+    malformed: [u16; Fault::ALL.len()],
     counter_sum: u32,
     timer_sum: u64,
 }
@@ -68,11 +85,12 @@ impl Slot {
             Value::Gauge(_) => self.gauges += 1,
             Value::GaugeDelta(_) => self.gauge_deltas += 1,
             Value::Set(_) => self.sets += 1,
+            Value::Malformed(fault) => self.malformed[fault as usize] += 1,
         }
     }
 
-    pub(crate) fn metrics(&self) -> u64 {
-        self.tally(0).metrics()
+    pub(crate) fn lines(&self) -> u64 {
+        self.tally(0).lines()
     }
 
     pub(crate) fn tally(&self, bytes: usize) -> Tally {
@@ -86,6 +104,7 @@ impl Slot {
             gauges: self.gauges.into(),
             gauge_deltas: self.gauge_deltas.into(),
             sets: self.sets.into(),
+            malformed: self.malformed.map(u64::from),
         }
     }
 }

@@ -187,7 +187,7 @@ fn a_ring_sent_over_and_over_is_counted_right() {
         "c:1,s:1",
     ];
     let (report, received) = Sink::new().load(&options);
-    assert!(report["ring"]["metrics"].as_u64().unwrap() < 1000);
+    assert!(report["ring"]["lines"].as_u64().unwrap() < 1000);
     assert_eq!(told(&report), totals(&received));
     assert_eq!(report["metrics"], 5003);
 }
@@ -332,6 +332,105 @@ fn an_interrupt_stops_it_and_the_totals_still_hold() {
 }
 
 #[test]
+fn datagrams_the_kernel_cut_are_the_same_ones() {
+    let options = [
+        "--count", "5003", "--rate", "max", "--mix", "c", "--flows", "2",
+    ];
+    let (plain, one_by_one) = Sink::new().load(&options);
+    let (segmented, cut) = Sink::new().load(&[&options[..], &["--gso"]].concat());
+    assert_eq!(segmented["options"]["gso"], true);
+    assert_eq!(told(&segmented), totals(&cut));
+    assert_eq!(told(&segmented), told(&plain));
+    let flows = |received: Received| {
+        let mut flows: Vec<_> = received.into_values().collect();
+        flows.sort();
+        flows
+    };
+    let cut = flows(cut);
+    // Equal sizes, but for the last of each flow.
+    for flow in &cut {
+        let size = flow[0].len();
+        assert!(flow.len() > 30 && flow[..flow.len() - 1].iter().all(|one| one.len() == size));
+        assert!(flow.last().unwrap().len() < size);
+    }
+    assert_eq!(cut, flows(one_by_one));
+}
+
+#[test]
+fn bad_lines_are_told_apart_by_reason() {
+    let options = ["--count", "4000", "--rate", "max", "--malformed", "25"];
+    let sink = Sink::new();
+    let report = report(sink.spawn(&options).wait_with_output().unwrap());
+    let mut found = BTreeMap::new();
+    let received = sink.drain();
+    for line in received
+        .values()
+        .flatten()
+        .flat_map(|datagram| datagram.split('\n'))
+    {
+        let reason = match line.split_once(':').unwrap().1 {
+            "1" => "no_type",
+            "1|c|@x" => "bad_rate",
+            "|c" => "empty_value",
+            "1x|c" => "not_a_number",
+            "-1|ms" => "negative_timer",
+            _ => "good",
+        };
+        assert_eq!(line.starts_with("loadgen.bad."), reason != "good", "{line}");
+        *found.entry(reason).or_insert(0) += 1;
+    }
+    assert_eq!(found.len(), 6);
+    assert_eq!(report["metrics"], found.remove("good").unwrap());
+    assert_eq!(report["malformed"]["lines"], found.values().sum::<u64>());
+    for (reason, lines) in found {
+        assert_eq!(report["malformed"][reason], lines, "{reason}");
+    }
+    assert_eq!(report["planned"], 4000);
+}
+
+#[test]
+fn lateness_is_written_as_the_plotters_read_it() {
+    let path = concat!(env!("CARGO_TARGET_TMPDIR"), "/late.hgrm");
+    let options = [
+        "--count",
+        "300",
+        "--rate",
+        "10k",
+        "--metrics-per-datagram",
+        "1",
+    ];
+    let (report, _) = Sink::new().load(&[&options[..], &["--hgrm", path]].concat());
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut lines = text.lines();
+    let head: Vec<_> = lines.next().unwrap().split_whitespace().collect();
+    assert_eq!(
+        head,
+        ["Value", "Percentile", "TotalCount", "1/(1-Percentile)"]
+    );
+    assert_eq!(lines.next(), Some(""));
+    let rows = lines.clone().take_while(|line| !line.starts_with('#'));
+    let rows: Vec<Vec<f64>> = rows
+        .map(|row| {
+            row.split_whitespace()
+                .map(|cell| cell.parse().unwrap())
+                .collect()
+        })
+        .collect();
+    assert!(
+        rows.windows(2).all(|two| two[0][..3] <= two[1][..3]),
+        "{text}"
+    );
+    let last = rows.last().unwrap();
+    assert_eq!(last[1..], [1.0, 300.0]);
+    let max = report["lateness_us"]["max"].as_f64().unwrap();
+    assert!((last[0] - max).abs() <= max / 1000.0 + 0.001, "{text}");
+    assert!(
+        lines.any(|line| line.starts_with("#[Max ") && line.ends_with(" 300]")),
+        "{text}"
+    );
+}
+
+#[test]
 fn people_get_a_table() {
     let sink = Sink::new();
     let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
@@ -370,6 +469,12 @@ fn what_cannot_work_is_refused_before_anything_is_sent() {
         (&["--duration", "10"], "has no unit"),
         (&["--count", "1", "--duration", "1s"], "cannot be used with"),
         (&["--mix", "h:1"], "`h` is no type"),
+        (&["--gso"], "lines of this shape take"),
+        (
+            &["--gso", "--mix", "c", "--malformed", "5"],
+            "use --mix c without --malformed",
+        ),
+        (&["--hgrm", "/tmp/never", "--rate", "max"], "give a rate"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
             .args(options)
