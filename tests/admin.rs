@@ -142,6 +142,16 @@ fn losses_are_shown_since_the_start_and_since_the_flush() {
     }
     assert!(!drops.contains("packets"), "{drops}");
     assert!(drops.ends_with("END\n\n"), "{drops}");
+    let meters = Admin::once(address, "meters\n");
+    for line in ["packets: 2 2", "samples.counters: 0 0", "truncated: 1 1"] {
+        assert!(
+            meters.lines().any(|found| found == line),
+            "{line}: {meters}"
+        );
+    }
+    let shown = |line: &&str| drops.lines().any(|drop| drop == *line);
+    let lost: Vec<_> = meters.lines().filter(shown).collect();
+    assert_eq!(lost, drops.lines().collect::<Vec<_>>());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::Desk;
 use crate::deliver::inspector::{self, Value, inspect};
 use crate::flush::question::{Excerpt, Member, Question};
+use crate::metric::meter::Meter;
 use crate::metric::name::is_space;
 use crate::metric::registry::Name;
 use crate::metric::sample::Kind;
@@ -16,15 +17,15 @@ const HELP: &str = "Commands: stats, counters, timers, gauges, delcounters, delt
                     config, quit\n\n";
 /// What `help all` adds: the reference's own list is what programs may compare.
 const HELP_ALL: &str = "Commands: stats, counters, timers, gauges, delcounters, deltimers, delgauges, \
-                        health, config, quit, sets, delsets, top [N], drops\n\n";
+                        health, config, quit, sets, delsets, top [N], drops, meters\n\n";
 const END: &str = "END\n\n";
 /// Names that `top` shows when it is not told how many.
 const TOP: usize = 10;
 
 /// Commands that need no argument.
-const BARE: [&str; 11] = [
+const BARE: [&str; 12] = [
     "help", "stats", "counters", "timers", "gauges", "sets", "health", "config", "quit", "top",
-    "drops",
+    "drops", "meters",
 ];
 /// Commands that take arguments.
 const WITH_ARGUMENTS: [&str; 7] = [
@@ -71,7 +72,8 @@ pub(super) fn to(line: &str, desk: &Desk) -> Option<Vec<u8>> {
         "delgauges" => delete(desk, Kind::Gauge, &words, &mut reply)?,
         "delsets" => delete(desk, Kind::Set, &words, &mut reply)?,
         "top" => top(desk, &words, &mut reply)?,
-        "drops" => drops(desk, &mut reply)?,
+        "drops" => meters(desk, |meter| meter.loss, &mut reply)?,
+        "meters" => meters(desk, |_| true, &mut reply)?,
         "health" => health(desk, &words, &mut reply),
         "config" => {
             let config = desk.config.lock().unwrap_or_else(PoisonError::into_inner);
@@ -204,9 +206,12 @@ fn kind(kind: Kind) -> &'static str {
     }
 }
 
-fn drops(desk: &Desk, reply: &mut Vec<u8>) -> Option<()> {
-    for loss in desk.ask(Question::Losses)? {
-        say!(reply, "{}: {} {}\n", loss.name, loss.total, loss.recent);
+fn meters(desk: &Desk, shown: fn(&Meter) -> bool, reply: &mut Vec<u8>) -> Option<()> {
+    for reading in desk.ask(Question::Meters)? {
+        if shown(reading.meter) {
+            let name = reading.meter.name;
+            say!(reply, "{name}: {} {}\n", reading.total, reading.recent);
+        }
     }
     reply.extend_from_slice(END.as_bytes());
     Some(())

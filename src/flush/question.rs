@@ -6,7 +6,7 @@
 use super::Flusher;
 use super::merge::Column;
 use crate::metric::harvest::Tally;
-use crate::metric::meter::Totals;
+use crate::metric::meter::{Meter, Totals};
 use crate::metric::registry::Name;
 use crate::metric::sample::Kind;
 use crossbeam::channel::Sender;
@@ -41,8 +41,8 @@ pub enum Question {
         /// The answer.
         busiest: Sender<Vec<Busy>>,
     },
-    /// Every counter of a loss.
-    Losses(Sender<Vec<Loss>>),
+    /// Every counter of the server's own.
+    Meters(Sender<Vec<Reading>>),
 }
 
 /// What came so far.
@@ -80,11 +80,11 @@ pub struct Busy {
     pub hits: u64,
 }
 
-/// One counter of a loss.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Loss {
-    /// Name below `statsd_fast.`.
-    pub name: &'static str,
+/// One counter of the server's own.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading {
+    /// Which.
+    pub meter: &'static Meter,
     /// Since the start.
     pub total: u64,
     /// Since the last flush.
@@ -158,15 +158,15 @@ impl Flusher {
                 all.truncate(most);
                 let _ = busiest.send(all);
             }
-            Question::Losses(answer) => {
+            Question::Meters(answer) => {
                 let totals = Totals::read(&self.total, &self.outside);
-                let losses = totals.losses().zip(self.flushed.losses());
-                let loss = |((name, total), (_, before))| Loss {
-                    name,
+                let readings = totals.each().zip(self.flushed.each());
+                let readings = readings.map(|((meter, total), (_, before))| Reading {
+                    meter,
                     total,
                     recent: total - before,
-                };
-                let _ = answer.send(losses.map(loss).collect());
+                });
+                let _ = answer.send(readings.collect());
             }
         }
     }
