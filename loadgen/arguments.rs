@@ -1,15 +1,16 @@
 //! The command line: what to do, and with which traffic.
 
-mod quantity;
+pub(crate) mod quantity;
 mod traffic;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser};
+use clap::{Args, Parser, Subcommand};
 
 use crate::pace::{self, Rate};
+use crate::{bench, floor, search, verify};
 pub(crate) use traffic::Traffic;
 
 const NOTES: &str = "\
@@ -39,15 +40,40 @@ and believe no rate that is not reported as kept.";
 /// Loads a StatsD server over UDP at a fixed rate and tells exactly what it sent.
 #[derive(Debug, Parser)]
 #[command(name = "loadgen", version, after_help = NOTES, max_term_width = 100)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
     #[command(flatten)]
     pub(crate) send: Send,
+}
+
+/// What else it does but send.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Measures what receiving alone costs: a sink that discards what it reads (64 datagrams a call
+    /// of recvmmsg), on one core, and a sender on another.
+    Floor(floor::Options),
+    /// Measures what a server costs for each value, as a multiple of the floor; both take turns.
+    Bench(bench::Options),
+    /// Finds the highest rate at which a server loses nothing.
+    Search(search::Options),
+    /// Sends, and balances what the server counted against what was sent; exits with 1 when
+    /// something is not accounted for.
+    Verify(verify::Options),
 }
 
 impl Arguments {
     /// Says why it cannot be done as asked.
     pub(crate) fn check(&self) -> Result<(), String> {
-        self.send.check()
+        match &self.command {
+            None => self.send.check(),
+            Some(Command::Floor(options)) => options.traffic.check(),
+            Some(Command::Bench(_)) => Ok(()),
+            Some(Command::Search(options)) => options.traffic.check(),
+            Some(Command::Verify(options)) => options.send.check(),
+        }
     }
 }
 

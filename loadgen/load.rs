@@ -92,6 +92,14 @@ impl Load {
         self.rings.iter().map(Ring::longest).max().unwrap_or(0)
     }
 
+    /// Fewest and most lines of a datagram.
+    pub(crate) fn lines_each(&self) -> (u64, u64) {
+        let each = self.rings.iter().map(Ring::lines_each);
+        each.fold((u64::MAX, 0), |(fewest, most), (few, many)| {
+            (fewest.min(few), most.max(many))
+        })
+    }
+
     /// A new source socket for each flow.
     pub(crate) fn connect(&self, to: SocketAddr) -> anyhow::Result<Vec<Flow<'_, Line>>> {
         // Of one size, as was checked; only a cut one is shorter.

@@ -111,6 +111,15 @@ impl Ring {
         lengths.max().unwrap_or(0)
     }
 
+    /// Fewest and most lines of a datagram, the cut one included.
+    pub(crate) fn lines_each(&self) -> (u64, u64) {
+        let tail = self.tail.as_ref().map(|tail| tail.slot.lines());
+        let lines = self.slots.iter().map(Slot::lines).chain(tail);
+        lines.fold((u64::MAX, 0), |(fewest, most), lines| {
+            (fewest.min(lines), most.max(lines))
+        })
+    }
+
     /// Payload in the ring, in bytes.
     pub(crate) fn payload(&self) -> usize {
         self.bytes.len()

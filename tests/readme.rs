@@ -80,8 +80,9 @@ fn server(arguments: &[&str]) -> Output {
         .expect("the server starts")
 }
 
-fn help(program: &str) -> String {
-    let output = Command::new(program).arg("--help").output();
+/// What a program, or a command of it, says of itself.
+fn help(program: &str, command: Option<&str>) -> String {
+    let output = Command::new(program).args(command).arg("--help").output();
     String::from_utf8(output.expect("it starts").stdout).expect("help is text")
 }
 
@@ -161,10 +162,13 @@ fn the_configurations_are_accepted_without_a_warning() {
 
 #[test]
 fn every_option_shown_exists() {
-    let (server, loadgen) = (
-        help(env!("CARGO_BIN_EXE_statsd-fast")),
-        help(env!("CARGO_BIN_EXE_loadgen")),
-    );
+    let server = help(env!("CARGO_BIN_EXE_statsd-fast"), None);
+    let commands = ["floor", "bench", "search", "verify"].map(Some);
+    let loadgen = [None]
+        .iter()
+        .chain(&commands)
+        .map(|command| help(env!("CARGO_BIN_EXE_loadgen"), *command));
+    let loadgen: String = loadgen.collect();
     // Those of cargo and systemctl, in commands shown.
     let cargo = ["--release", "--bin", "--path", "--test", "--now"];
     let words = PAGE.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));

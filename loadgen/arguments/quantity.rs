@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::pace::Rate;
 
-pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     let mut found = text.to_socket_addrs().map_err(|error| {
         format!("{error}; expected HOST:PORT, e.g. 127.0.0.1:8125 or [::1]:8125")
     })?;
@@ -13,7 +13,7 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// A whole number, with k, M or G for a thousand, a million, a milliard.
-pub(super) fn whole(text: &str) -> Result<u64, String> {
+pub(crate) fn whole(text: &str) -> Result<u64, String> {
     let (digits, unit) = match text.char_indices().last() {
         Some((at, 'k' | 'K')) => (&text[..at], 1e3),
         Some((at, 'M')) => (&text[..at], 1e6),
@@ -38,7 +38,7 @@ fn decimal(text: &str) -> Option<f64> {
     text.parse().ok().filter(|_| plain)
 }
 
-pub(super) fn rate(text: &str) -> Result<Rate, String> {
+pub(crate) fn rate(text: &str) -> Result<Rate, String> {
     if text == "max" {
         Ok(Rate::Max)
     } else {
@@ -46,7 +46,7 @@ pub(super) fn rate(text: &str) -> Result<Rate, String> {
     }
 }
 
-pub(super) fn names(text: &str) -> Result<u32, String> {
+pub(crate) fn names(text: &str) -> Result<u32, String> {
     let number = whole(text)?;
     u32::try_from(number)
         .ok()
@@ -54,12 +54,12 @@ pub(super) fn names(text: &str) -> Result<u32, String> {
         .ok_or_else(|| "at most 10M".into())
 }
 
-pub(super) fn percent(text: &str) -> Result<u32, String> {
+pub(crate) fn percent(text: &str) -> Result<u32, String> {
     let percent = text.parse().ok().filter(|percent| *percent <= 100);
     percent.ok_or_else(|| "expected a whole number from 0 to 100".into())
 }
 
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let at = text
         .find(|character: char| character.is_ascii_alphabetic())
         .unwrap_or(text.len());
@@ -80,7 +80,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "expected more than nothing and at most a year".into())
 }
 
-pub(super) fn prefix(text: &str) -> Result<String, String> {
+pub(crate) fn prefix(text: &str) -> Result<String, String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if text.is_empty() || text.len() > 1000 || !text.bytes().all(allowed) {
         return Err(
@@ -91,7 +91,7 @@ pub(super) fn prefix(text: &str) -> Result<String, String> {
     Ok(text.into())
 }
 
-pub(super) fn sample_rate(text: &str) -> Result<String, String> {
+pub(crate) fn sample_rate(text: &str) -> Result<String, String> {
     match decimal(text) {
         Some(rate) if rate > 0.0 && rate <= 1.0 => Ok(text.into()),
         _ => Err("expected a decimal above 0, at most 1, e.g. 0.1".into()),

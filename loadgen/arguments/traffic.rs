@@ -1,6 +1,6 @@
 //! Options that say what is sent, whatever it is sent for.
 
-use clap::Args;
+use clap::{Args, Parser};
 
 use super::quantity;
 use crate::mix::Mix;
@@ -77,7 +77,26 @@ pub(crate) struct Traffic {
     pub(crate) ring_bytes: u64,
 }
 
+/// A command line of nothing else.
+#[derive(Debug, Parser)]
+#[command(no_binary_name = true)]
+struct Alone {
+    #[command(flatten)]
+    traffic: Traffic,
+}
+
 impl Traffic {
+    /// The traffic that these options ask for; the rest has its defaults.
+    ///
+    /// # Panics
+    /// When they are none that loadgen takes.
+    pub(crate) fn of(options: &str) -> Self {
+        let alone = Alone::try_parse_from(options.split(' '));
+        alone
+            .unwrap_or_else(|error| panic!("{options}: {error}"))
+            .traffic
+    }
+
     pub(crate) fn shape(&self) -> Shape {
         Shape {
             seed: self.seed,

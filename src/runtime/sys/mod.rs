@@ -3,6 +3,8 @@
 //! One of the two places that may hold `unsafe` (the other is `ingest::scan`). Each block names the
 //! man page's conditions it meets.
 
+pub mod cpu;
+pub mod discard;
 pub mod host;
 pub mod limit;
 pub mod memory;
