@@ -33,9 +33,9 @@ rate and for --count, and apart from all else in the totals.
 Exact: a datagram the kernel did not take is counted by reason, not sent again and not part of the
 totals. `refused` tells that nobody listens; those sent in between reached nobody either.
 
-On loopback one call per batch (sendmmsg, without segmentation offload) costs the sender about as
-much CPU as the receiver, so there a result measures the sender too: give it a core of its own,
-and believe no rate that is not reported as kept.";
+On loopback one call per batch (sendmmsg) costs the sender about as much CPU as the receiver, so
+there a result measures the sender too: give it a core of its own, and believe no rate that is not
+reported as kept. --gso takes most of that off the sender, and off no receiver but one with UDP_GRO.";
 
 /// Loads a StatsD server over UDP at a fixed rate and tells exactly what it sent.
 #[derive(Debug, Parser)]

@@ -12,8 +12,7 @@ const SEND_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// What a flow sends through.
 pub(crate) trait Wire {
-    /// Sends the first datagrams, at least one; how many were taken, as
-    /// [`send_batch`](statsd_fast::runtime::sys::send::send_batch) tells.
+    /// Sends the first datagrams, at least one; how many were taken, as [`send_batch`] tells.
     fn send(&mut self, datagrams: &[IoSlice<'_>]) -> io::Result<usize>;
 }
 
