@@ -171,6 +171,8 @@ mod tests {
     use super::*;
     use crate::ingest::source::Source;
     use crate::metric::harvest::Tally;
+    use crate::runtime::sys::send;
+    use std::io::IoSlice;
     use std::net::UdpSocket;
 
     fn loopback(port: u16) -> Options {
@@ -261,6 +263,42 @@ mod tests {
         assert_eq!(spread.iter().sum::<usize>(), 300);
         // By chance alone once in 10^50 runs.
         assert!(spread.iter().all(|taken| *taken > 0), "{spread:?}");
+    }
+
+    #[test]
+    fn a_run_of_datagrams_comes_in_one_piece_and_is_taken_apart() {
+        let options = Options {
+            joined: true,
+            max_datagram: 512,
+            ..loopback(0)
+        };
+        let mut listener = bind(&options, &[0]).expect("bind");
+        let sender = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        sender.connect(port_of(&listener)).expect("connect");
+        let send = |size: u16, datagrams: &[Vec<u8>]| {
+            send::segment(&sender, size).expect("UDP_SEGMENT");
+            let slices: Vec<_> = datagrams.iter().map(|bytes| IoSlice::new(bytes)).collect();
+            let sent = send::send_segments(&sender, &slices, size).expect("send");
+            assert_eq!(sent, datagrams.len());
+        };
+        let numbered = |size: usize, n: u8| vec![n; size];
+        let run = [numbered(30, 1), numbered(30, 2), numbered(7, 3)];
+        send(30, &run);
+        let long = [numbered(600, 4), numbered(600, 5)];
+        send(600, &long);
+        send::segment(&sender, 0).expect("UDP_SEGMENT");
+        sender.send(b"").expect("send");
+        sender.send(b"alone").expect("send");
+        let source = &mut listener.sources[0];
+        let mut batch = source.batch();
+        assert!(source.drain(&mut batch).expect("receive"));
+        let taken = batch
+            .packets()
+            .map(|packet| (packet.bytes.to_vec(), packet.truncated));
+        let mut expected: Vec<_> = run.iter().map(|bytes| (bytes.clone(), false)).collect();
+        expected.extend(long.iter().map(|bytes| (bytes[..512].to_vec(), true)));
+        expected.extend([(Vec::new(), false), (b"alone".to_vec(), false)]);
+        assert_eq!(taken.collect::<Vec<_>>(), expected);
     }
 
     #[test]
