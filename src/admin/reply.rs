@@ -2,7 +2,8 @@
 
 use super::Desk;
 use crate::deliver::inspector::{self, Value, inspect};
-use crate::flush::question::{Excerpt, Member, Question};
+use crate::flush::question::{Excerpt, Question};
+use crate::metric::member::Member;
 use crate::metric::meter::Meter;
 use crate::metric::name::is_space;
 use crate::metric::registry::Name;

@@ -163,6 +163,7 @@ fn members(set: &Set) -> Value<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metric::member::Member;
     use crate::metric::snapshot::{Counter, Gauge};
 
     /// A flush with something of everything. The files below hold what Node.js prints of the same object,
@@ -223,7 +224,7 @@ mod tests {
                     b"x\ty",
                 ]
                 .into_iter()
-                .map(Box::from)
+                .map(Member::from)
                 .collect(),
             }],
             thresholds: vec![90.0, -10.0, 99.9],

@@ -6,6 +6,7 @@
 use super::Flusher;
 use super::merge::Column;
 use crate::metric::harvest::Tally;
+use crate::metric::member::Member;
 use crate::metric::meter::{Meter, Totals};
 use crate::metric::registry::Name;
 use crate::metric::sample::Kind;
@@ -62,9 +63,6 @@ pub struct Excerpt<T> {
     /// How many items there are.
     pub len: usize,
 }
-
-/// A member of a set, as the bytes that were sent.
-pub type Member = Box<[u8]>;
 
 /// Items of a list that are shown: as many as Node.js prints of an array.
 pub const EXCERPT: usize = 100;

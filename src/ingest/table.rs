@@ -252,10 +252,13 @@ impl Table {
         }
         for cell in self.sets.touched.drain(..) {
             let part = &mut self.sets.cells[cell as usize];
+            // As many will likely come again: no need to grow to it step by step.
+            let state = RandomState::default();
+            let emptied = Members::with_capacity_and_hasher(part.cell.len(), state);
             harvest.sets.push(Part {
                 id: part.id,
                 hits: std::mem::take(&mut part.hits),
-                cell: std::mem::take(&mut part.cell),
+                cell: std::mem::replace(&mut part.cell, emptied),
             });
         }
         // What is left over from an interval that needed more is let go.

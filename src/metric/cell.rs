@@ -11,6 +11,7 @@
 //! point addition is not), so it does not matter how the kernel spread the datagrams over workers.
 
 use super::histogram::Histogram;
+use super::member::Member;
 use hashbrown::HashSet;
 
 /// A moment in nanoseconds on a clock all workers share. A worker never uses one twice for a gauge.
@@ -192,7 +193,7 @@ impl Timer {
 }
 
 /// Distinct members of one set in one interval, as the bytes that were sent.
-pub type Members = HashSet<Box<[u8]>, foldhash::fast::RandomState>;
+pub type Members = HashSet<Member, foldhash::fast::RandomState>;
 
 /// Merge law of sets: union. The larger one is kept, the smaller one moved into it.
 pub fn unite(into: &mut Members, mut other: Members) {
@@ -347,7 +348,7 @@ mod tests {
         ) {
             let (mut whole, mut left, mut right) = <(Members, Members, Members)>::default();
             for &(member, to_left) in &members {
-                let member: Box<[u8]> = [member].into();
+                let member = Member::from(&[member][..]);
                 whole.insert(member.clone());
                 if to_left { left.insert(member) } else { right.insert(member) };
             }

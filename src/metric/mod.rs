@@ -9,6 +9,7 @@ pub mod cell;
 pub mod copied;
 pub mod harvest;
 pub mod histogram;
+pub mod member;
 pub mod meter;
 pub mod name;
 pub mod registry;

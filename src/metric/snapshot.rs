@@ -1,6 +1,7 @@
 //! NOUN: the finished result of one interval. Immutable, shared by every backend.
 
 use super::cell::Members;
+use super::member::Member;
 use super::registry::Name;
 use std::ops::Range;
 use std::sync::Arc;
@@ -123,13 +124,13 @@ impl Snapshot {
         fn array<T>(items: &Vec<T>) -> usize {
             items.capacity() * size_of::<T>()
         }
-        // Rounded up to whole 16 bytes, at least one such piece.
-        let rounded = |bytes: usize| bytes.max(1).next_multiple_of(16);
+        // Rounded up to whole 16 bytes.
+        let rounded = |bytes: usize| bytes.next_multiple_of(16);
         let members = |set: &Set| {
-            // A pointer and a length, and a byte of the table's own, for each place in it.
-            let table = set.members.capacity() * (size_of::<Box<[u8]>>() + 1);
-            let members = set.members.iter().map(|member| rounded(member.len()));
-            table + members.sum::<usize>()
+            // A byte of the table's own beside each place in it.
+            let table = set.members.capacity() * (size_of::<Member>() + 1);
+            let long = set.members.iter().map(Member::heap_bytes);
+            table + long.filter(|bytes| *bytes > 0).map(rounded).sum::<usize>()
         };
         let distribution = |timer: &Timer| {
             let of = |it: &Distribution| size_of::<Distribution>() + array(&it.runs);
@@ -162,9 +163,9 @@ mod tests {
         };
         assert_eq!(samples.memory() - empty.memory(), 8000);
         let mut members = Members::default();
-        members.insert(Box::from(&[0; 100][..]));
-        members.insert(Box::from(&b""[..]));
-        let places = members.capacity() * 17;
+        members.insert(Member::from(&[0; 100][..]));
+        members.insert(Member::from(&b""[..]));
+        let places = members.capacity() * 25;
         let set = Set {
             name: "a name that is counted nowhere".into(),
             members,
@@ -173,7 +174,7 @@ mod tests {
             sets: vec![set],
             ..Snapshot::default()
         };
-        let expected = size_of::<Set>() + places + 112 + 16;
+        let expected = size_of::<Set>() + places + 112;
         assert_eq!(sets.memory() - empty.memory(), expected);
         let distribution = Distribution {
             runs: vec![(1.0, 1); 100],

@@ -231,10 +231,11 @@ impl Encoder {
 mod tests {
     use super::*;
     use crate::metric::cell::Members;
+    use crate::metric::member::Member;
     use crate::metric::snapshot::{Counter, Gauge, SelfMetric, Set, Statistic, Timer};
 
     fn snapshot() -> Snapshot {
-        let members: Members = [&b"x"[..], b"y"].into_iter().map(Box::from).collect();
+        let members: Members = [&b"x"[..], b"y"].into_iter().map(Member::from).collect();
         Snapshot {
             timestamp: 1_795_344_335,
             counters: vec![Counter {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::metric::cell::Members;
+use crate::metric::member::Member;
 use crate::metric::snapshot::{Counter, Distribution, Gauge, Set, Statistic};
 
 fn counter(name: &str, value: f64) -> Counter {
@@ -59,7 +60,7 @@ fn measurements(batches: &[Batch]) -> Vec<String> {
 
 #[test]
 fn kinds_come_in_order_and_the_daemons_own_are_left_out() {
-    let members: Members = [&b"x"[..], b"y"].into_iter().map(Box::from).collect();
+    let members: Members = [&b"x"[..], b"y"].into_iter().map(Member::from).collect();
     let snapshot = Snapshot {
         timestamp: 1_795_343_749,
         counters: vec![counter("statsd.packets_received", 1.0), counter("c", 5.0)],
