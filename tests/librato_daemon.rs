@@ -502,3 +502,68 @@ fn what_waited_for_the_end_of_a_pause_is_delivered() {
         "the one refused is first"
     );
 }
+
+#[test]
+fn what_waits_when_the_token_changes_is_sent_with_the_new_one() {
+    let (carbon, api) = (FakeCarbon::start(), FakeApi::start(Rules::default()));
+    api.script([Fault::Answer(busy())]);
+    let waits = json!({"retryDelaySecs": NEVER});
+    let mut config = ticking(&carbon, api.url(), waits);
+    let right = config["librato"]["token"].take();
+    config["librato"]["token"] = json!("old");
+    let daemon = Daemon::start(&config, &[]);
+    send(&daemon, "a:3|c");
+    api.wait_for_requests(1);
+    config["librato"]["token"] = right;
+    fs::write(daemon.config_file(), config.to_string()).expect("the file can be written");
+    let stored = api.wait_for_stored(|stored| sum(stored, "a") >= 3.0);
+    assert_eq!(sum(&stored, "a"), 3.0);
+    let lost = daemon.lines().iter().any(|line| line.contains("lost"));
+    assert!(!lost, "{:?}", daemon.lines());
+}
+
+#[test]
+fn a_service_that_refuses_is_not_back_yet() {
+    let (carbon, api) = (FakeCarbon::start(), FakeApi::start(Rules::default()));
+    let refuses = Fault::Answer(Answer::text(400, "no"));
+    let busy = || Fault::Answer(busy());
+    api.script([busy(), busy(), refuses, Fault::Held]);
+    let mut config = ticking(&carbon, api.url(), json!({}));
+    config["deleteIdleStats"] = json!(true);
+    let daemon = Daemon::start(&config, &[]);
+    send(&daemon, "a:3|c");
+    daemon.wait_for_line("librato: a flush could not be delivered and waits: ");
+    daemon.wait_for_line("librato: 1 of 1 posts of a flush were lost: ");
+    send(&daemon, "b:1|c");
+    api.wait_for_requests(4);
+    let back = |lines: &[String]| lines.iter().any(|line| line.contains("librato is back"));
+    assert!(!back(&daemon.lines()), "{:?}", daemon.lines());
+    api.release();
+    daemon.wait_for_line("librato is back after ");
+    assert_eq!(sum(&api.stored(), "b"), 1.0);
+}
+
+#[test]
+fn flushes_without_measurements_take_no_room_from_those_that_wait() {
+    let (carbon, api) = (FakeCarbon::start(), FakeApi::start(Rules::default()));
+    let limit = Answer::text(429, "slow down").with("Retry-After", 2);
+    api.script([Fault::Answer(limit)]);
+    let mut config = ticking(&carbon, api.url(), json!({}));
+    config["deleteIdleStats"] = json!(true);
+    config["outboxFlushes"] = json!(2);
+    let daemon = Daemon::start(&config, &[]);
+    send(&daemon, "a:3|c");
+    api.wait_for_requests(1);
+    send(&daemon, "b:4|c");
+    // Two that hold nothing but the server's own.
+    while carbon
+        .next()
+        .values
+        .get("stats_counts.b")
+        .map(String::as_str)
+        != Some("4")
+    {}
+    (0..2).for_each(|_| drop(carbon.next()));
+    let stored = api.wait_for_stored(|stored| sum(stored, "b") >= 4.0);
+    assert_eq!((sum(&stored, "a"), sum(&stored, "b")), (3.0, 4.0));
+}

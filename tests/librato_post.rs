@@ -340,7 +340,10 @@ fn who_waits_before_the_retry_may_cut_the_pause_but_not_the_rest() {
         let start = Instant::now();
         let mut pauses = Vec::new();
         let batches = vec![batch("a")];
-        let outcome = Service::new(&options).post(batches, |pause| pauses.push(pause));
+        let outcome = Service::new(&options).post(batches, |pause| {
+            pauses.push(pause);
+            true
+        });
         assert_eq!(counts(&outcome), [1, 0, 1]);
         assert_eq!(pauses, [options.retry_delay - rest]);
         assert!(start.elapsed() >= rest);

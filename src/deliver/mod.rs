@@ -22,7 +22,7 @@ use crate::runtime::stdout;
 use crossbeam::channel::{Receiver, bounded};
 use graphite::Graphite;
 use librato::Librato;
-use outbox::{Limits, Outbox, Queue};
+use outbox::{Limits, Outbox, Queue, Wants};
 use repeater::Repeater;
 use runner::{confirm, run_each, run_until_delivered};
 use status::Status;
@@ -207,7 +207,8 @@ impl Runners {
     }
 
     fn spawn(&self, backend: &Backend, limits: Limits) -> io::Result<(Outbox, Runner)> {
-        let (outbox, queue) = Outbox::new(backend.name(), limits, self.outside.clone());
+        let (name, wants) = (backend.name(), wants(backend));
+        let (outbox, queue) = Outbox::new(name, wants, limits, self.outside.clone());
         let (closes_when_done, done) = bounded::<()>(0);
         let status = Arc::new(Status::new(backend.name()));
         introduce(backend, &self.clock, &status);
@@ -274,6 +275,14 @@ impl Runners {
     }
 }
 
+/// Which flushes a backend has something to say of, as far as can be told without its encoder.
+fn wants(backend: &Backend) -> Wants {
+    match backend {
+        Backend::Librato(options) if options.skip_internal => librato::has_measurements,
+        _ => |_| true,
+    }
+}
+
 /// Sets what there is to say before the first flush, so that whoever asks early finds every number.
 fn introduce(backend: &Backend, clock: &Clock, status: &Status) {
     match backend {
@@ -316,7 +325,8 @@ fn run(backend: &Backend, clock: &Clock, outside: &Outside, snapshots: &Queue, s
             let mut librato = Librato::new(options, clock.clone());
             // Its errors name the address and the way out.
             run_until_delivered(outside, snapshots, "librato", "", |snapshot| {
-                // A stop does not wait for the retry; it has a deadline.
+                // A stop does not wait for the retry; it has a deadline. With other options, who has them
+                // tries again.
                 let pause = |at_most| snapshots.pause(at_most);
                 librato.deliver(snapshot, outside, status, pause)
             });

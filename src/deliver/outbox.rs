@@ -27,6 +27,9 @@ impl Default for Limits {
     }
 }
 
+/// Whether a backend has something to say of a flush. One it has not takes no room that others may need.
+pub type Wants = fn(&Snapshot) -> bool;
+
 /// The flusher's end. Dropping it closes the outbox: what is in it is still to be delivered.
 #[derive(Debug)]
 pub struct Outbox {
@@ -42,6 +45,7 @@ pub struct Queue {
 #[derive(Debug)]
 struct Shared {
     backend: &'static str,
+    wants: Wants,
     limits: Limits,
     outside: Arc<Outside>,
     complaints: RateLimit,
@@ -157,9 +161,15 @@ impl Shared {
 
 impl Outbox {
     /// An outbox and the end its backend reads; `backend` names it in the log.
-    pub fn new(backend: &'static str, limits: Limits, outside: Arc<Outside>) -> (Self, Queue) {
+    pub fn new(
+        backend: &'static str,
+        wants: Wants,
+        limits: Limits,
+        outside: Arc<Outside>,
+    ) -> (Self, Queue) {
         let shared = Arc::new(Shared {
             backend,
+            wants,
             limits,
             outside,
             complaints: RateLimit::new(),
@@ -174,6 +184,9 @@ impl Outbox {
 
     /// Puts a flush in; past the limits the oldest that waits is dropped and counted. Waits for no backend.
     pub fn put(&self, snapshot: &Arc<Snapshot>) {
+        if !(self.shared.wants)(snapshot) {
+            return;
+        }
         let bytes = snapshot.memory();
         let mut state = self.shared.state();
         if state.abandoned {
@@ -265,12 +278,14 @@ impl Queue {
         self.shared.trimmed(state);
     }
 
-    /// Waits so long, or until the outbox is closed.
-    pub fn pause(&self, at_most: Duration) {
+    /// Waits so long, or until the outbox is closed. Returns whether its backend is to go on with what it has
+    /// in hand: not, when another one has taken its place.
+    pub fn pause(&self, at_most: Duration) -> bool {
         let state = self.shared.state();
         let open = |state: &mut State| !state.closed;
-        // Poisoned or not: the wait is over.
-        drop(self.shared.changed.wait_timeout_while(state, at_most, open));
+        let waited = self.shared.changed.wait_timeout_while(state, at_most, open);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.heir.is_none()
     }
 
     /// Whether no flush will come any more.
@@ -327,7 +342,8 @@ mod tests {
 
     fn outbox(flushes: usize, bytes: usize) -> (Outbox, Queue, Arc<Outside>) {
         let outside = Arc::new(Outside::default());
-        let (outbox, queue) = Outbox::new("test", Limits { flushes, bytes }, outside.clone());
+        let (outbox, queue) =
+            Outbox::new("test", |_| true, Limits { flushes, bytes }, outside.clone());
         (outbox, queue, outside)
     }
 
@@ -396,7 +412,7 @@ mod tests {
     #[test]
     fn an_outbox_that_takes_over_loses_nothing_and_keeps_the_order() {
         let (old, old_queue, outside) = outbox(9, usize::MAX);
-        let (new, queue) = Outbox::new("test", Limits::default(), outside.clone());
+        let (new, queue) = Outbox::new("test", |_| true, Limits::default(), outside.clone());
         (0..4).for_each(|timestamp| old.put(&flush(timestamp, 0)));
         old_queue.next().expect("a flush");
         new.put(&flush(4, 0));
@@ -415,7 +431,7 @@ mod tests {
     #[test]
     fn an_heir_that_has_ended_passes_on_what_it_inherits() {
         let outside = Arc::new(Outside::default());
-        let new = || Outbox::new("test", Limits::default(), outside.clone());
+        let new = || Outbox::new("test", |_| true, Limits::default(), outside.clone());
         let ((first, first_queue), (second, second_queue), (third, queue)) = (new(), new(), new());
         (0..2).for_each(|timestamp| first.put(&flush(timestamp, 0)));
         first_queue.next().expect("a flush");
@@ -432,7 +448,7 @@ mod tests {
     #[test]
     fn what_was_sent_is_kept_until_it_is_confirmed() {
         let (old, old_queue, outside) = outbox(9, usize::MAX);
-        let (new, queue) = Outbox::new("test", Limits::default(), outside.clone());
+        let (new, queue) = Outbox::new("test", |_| true, Limits::default(), outside.clone());
         assert!(!old_queue.sent(), "nothing is in hand");
         (0..4).for_each(|timestamp| old.put(&flush(timestamp, 0)));
         for confirmed in [false, true, true] {

@@ -85,6 +85,8 @@ pub(super) enum Fate {
     Unconfirmed,
     /// The other side took nothing of it and never will; the backend has said so.
     Lost,
+    /// There was nothing in it for the other side, which says nothing about the other side.
+    Nothing,
 }
 
 /// Delivers every flush once; one that fails is lost. For a way out that does not come back.
@@ -132,11 +134,15 @@ pub(super) fn run_until_delivered(
         let last_attempt = queue.is_closed();
         match deliver(&snapshot) {
             Ok(fate) => {
-                pause = PAUSE_MIN;
-                peer.delivered(queue.len());
+                if !matches!(fate, Fate::Lost | Fate::Nothing) {
+                    pause = PAUSE_MIN;
+                    peer.delivered(queue.len());
+                }
                 match fate {
                     Fate::Lost => outside.flushes_dropped.add(u64::from(queue.done())),
-                    Fate::Delivered => outside.flushes_delivered.add(u64::from(queue.done())),
+                    Fate::Nothing | Fate::Delivered => {
+                        outside.flushes_delivered.add(u64::from(queue.done()));
+                    }
                     // The one before it.
                     Fate::Unconfirmed => outside.flushes_delivered.add(u64::from(queue.sent())),
                 }
@@ -148,7 +154,11 @@ pub(super) fn run_until_delivered(
                 }
                 peer.failed(&error, "a flush could not be delivered and waits");
                 queue.put_back();
-                queue.pause(pause);
+                if !queue.pause(pause) {
+                    // Who has taken this one's place may do better.
+                    queue.abandon();
+                    return;
+                }
                 pause = (pause * 2).min(PAUSE_MAX);
             }
         }
@@ -191,7 +201,7 @@ mod tests {
 
     fn filled(flushes: i64) -> (Outbox, Queue, Arc<Outside>) {
         let outside = Arc::new(Outside::default());
-        let (outbox, queue) = Outbox::new("test", Limits::default(), outside.clone());
+        let (outbox, queue) = Outbox::new("test", |_| true, Limits::default(), outside.clone());
         for timestamp in 0..flushes {
             outbox.put(&Arc::new(Snapshot {
                 timestamp,

@@ -38,7 +38,10 @@ pub(crate) fn batch(name: &str) -> Batch {
 
 /// Posts the batches of one flush.
 pub(crate) fn post(options: &Options, batches: Vec<Batch>) -> Outcome {
-    Service::new(options).post(batches, thread::sleep)
+    Service::new(options).post(batches, |pause| {
+        thread::sleep(pause);
+        true
+    })
 }
 
 /// How many were delivered, lost, and failed.

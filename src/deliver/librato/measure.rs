@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Buckets that are the daemon's own.
-const INTERNAL: &str = "statsd.";
+pub(super) const INTERNAL: &str = "statsd.";
 /// What the fields of histogram bins begin with.
 const BINS: &str = "histogram.";
 /// Searches of one pattern in one flush that may be given up before it is not tried any more: together with

@@ -148,6 +148,16 @@ impl fmt::Debug for Options {
     }
 }
 
+/// Whether a flush has anything but the server's own metrics in it.
+pub(super) fn has_measurements(snapshot: &Snapshot) -> bool {
+    let counters = snapshot.counters.iter().map(|counter| &counter.name);
+    let gauges = snapshot.gauges.iter().map(|gauge| &gauge.name);
+    let mut names = counters.chain(gauges);
+    !snapshot.timers.is_empty()
+        || !snapshot.sets.is_empty()
+        || names.any(|name| !name.starts_with(measure::INTERNAL))
+}
+
 /// The backend: encoder, way out, and what it remembers between flushes.
 #[derive(Debug)]
 pub struct Librato {
@@ -189,7 +199,7 @@ impl Librato {
         snapshot: &Arc<Snapshot>,
         outside: &Outside,
         status: &Status,
-        pause: impl FnOnce(Duration),
+        pause: impl FnOnce(Duration) -> bool,
     ) -> io::Result<Fate> {
         if let Some(until) = self.quiet_until {
             let left = until.saturating_duration_since(Instant::now());
@@ -211,7 +221,7 @@ impl Librato {
             self.tell_dropped(dropped, tags_dropped, exhausted, outside);
         }
         if batches.is_empty() {
-            return Ok(Fate::Delivered);
+            return Ok(Fate::Nothing);
         }
         let attempted = || status.set(&[("last_flush", rounded_seconds(self.clock.now_ms()))]);
         attempted();
@@ -360,8 +370,8 @@ mod tests {
         let (mut librato, outside) = backend();
         let status = Status::new("librato");
         let empty = Arc::new(Snapshot::default());
-        let fate = librato.deliver(&empty, &outside, &status, drop);
-        assert_eq!(fate.expect("nothing can fail"), Fate::Delivered);
+        let fate = librato.deliver(&empty, &outside, &status, |_| true);
+        assert_eq!(fate.expect("nothing can fail"), Fate::Nothing);
         assert_eq!(status.fields(), []);
     }
 
@@ -386,7 +396,7 @@ mod tests {
         });
         let status = Status::new("librato");
         let error = librato
-            .deliver(&snapshot, &outside, &status, drop)
+            .deliver(&snapshot, &outside, &status, |_| true)
             .expect_err("not yet");
         assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
         assert_eq!(status.fields(), [], "no attempt was made");

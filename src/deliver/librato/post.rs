@@ -117,10 +117,11 @@ impl Service {
     /// alone for longer than that, those not posted yet are lost.
     ///
     /// `pause` waits as long as it is told, or less when there is no time to lose: what the service asked
-    /// for is over before.
+    /// for is over before. It returns whether another try is wanted here; when it is not, and the service has
+    /// taken nothing yet, there is none.
     ///
     /// Four batches take two post deadlines and one pause at most; each four more, two post deadlines.
-    pub fn post(&mut self, batches: Vec<Batch>, pause: impl FnOnce(Duration)) -> Outcome {
+    pub fn post(&mut self, batches: Vec<Batch>, pause: impl FnOnce(Duration) -> bool) -> Outcome {
         let mut outcome = Outcome::default();
         let client = match &self.client {
             Ok(client) => client,
@@ -146,8 +147,10 @@ impl Service {
         if !again.is_empty() && rest <= self.retry_delay {
             // Who asks too early is refused again, however great the hurry.
             thread::sleep(rest);
-            pause(self.retry_delay - rest);
-            post(&mut fates, &again);
+            let wanted = pause(self.retry_delay - rest);
+            if wanted || again.len() < fates.len() {
+                post(&mut fates, &again);
+            }
         }
         for fate in fates {
             outcome.retry_after = outcome.retry_after.max(fate.as_ref().and_then(Fate::rest));

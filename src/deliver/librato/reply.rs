@@ -132,7 +132,7 @@ fn hint(status: u16) -> &'static str {
         429 => {
             "over the service's rate limit; a longer `flushInterval` or fewer names stay below it"
         }
-        500..600 => "the service has a problem; it is tried once more, then the post is lost",
+        500..600 => "the service has a problem; see there if that goes on",
         _ => "likely cause: not the API there; correct `librato.api`",
     }
 }
