@@ -19,7 +19,7 @@ const MISCONFIGURED: u8 = 2;
 /// How long the last lines of the log may wait for whoever reads them.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// A StatsD server: metrics in over UDP, TCP and unix sockets, aggregates out to Graphite, Librato and others.
+/// A StatsD server: metrics in over UDP, TCP and unix sockets, aggregates out to Graphite, Librato and more.
 ///
 /// Reads the configuration files of StatsD as they are: JavaScript, JSON or JSON5. Without a file it
 /// listens on UDP port 8125 of all addresses, shows the values on standard output every 10 seconds and
