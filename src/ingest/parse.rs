@@ -151,7 +151,7 @@ fn long_number(bytes: &[u8], start: usize, len: usize) -> Option<f64> {
 fn common_shape<'a>(
     bytes: &'a [u8],
     start: usize,
-    marks: &mut Marks<'_>,
+    marks: &mut Marks<'a>,
 ) -> (usize, Option<Sample<'a>>) {
     // Past the end stands a newline, as it were.
     let at = |position: usize| bytes.get(position).copied().unwrap_or(b'\n');
@@ -179,11 +179,12 @@ fn common_shape<'a>(
         let mut tags = &bytes[..0];
         if at(mark) == b'|' && at(mark + 1) == b'#' {
             let from = mark + 2;
-            mark = marks.next_mark();
-            while at(mark) == b':' {
-                mark = marks.next_mark();
-            }
+            // Tags are full of colons, which mean nothing here.
+            mark = scan::end_of_tags(bytes, from);
             tags = &bytes[from..mark];
+            if at(mark) != b'\n' {
+                *marks = Marks::from(bytes, mark + 1);
+            }
         }
         if at(mark) != b'\n' {
             break 'odd;

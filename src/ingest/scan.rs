@@ -21,9 +21,14 @@ impl<'a> Marks<'a> {
     /// Starts at the first byte.
     #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
+        Self::from(bytes, 0)
+    }
+
+    /// Starts at `base`, which may be the end.
+    pub fn from(bytes: &'a [u8], base: usize) -> Self {
         let mut marks = Self {
             bytes,
-            base: 0,
+            base,
             mask: 0,
         };
         marks.load();
@@ -53,7 +58,7 @@ impl<'a> Marks<'a> {
 
     #[inline]
     fn load(&mut self) {
-        let rest = &self.bytes[self.base..];
+        let rest = self.bytes.get(self.base..).unwrap_or_default();
         self.mask = match rest.first_chunk::<BLOCK>() {
             Some(block) => mask(block),
             None => {
@@ -65,12 +70,49 @@ impl<'a> Marks<'a> {
     }
 }
 
+/// Where the tags that begin at `from` end: at the next `|` or newline, or with the bytes.
+#[inline]
+pub fn end_of_tags(bytes: &[u8], from: usize) -> usize {
+    let mut base = from;
+    while base < bytes.len() {
+        let rest = &bytes[base..];
+        let found = match rest.first_chunk::<BLOCK>() {
+            Some(block) => ends(block),
+            None => {
+                let mut block = [0; BLOCK];
+                block[..rest.len()].copy_from_slice(rest);
+                ends(&block)
+            }
+        };
+        if found != 0 {
+            return base + found.trailing_zeros() as usize;
+        }
+        base += BLOCK;
+    }
+    bytes.len()
+}
+
 /// One bit for each byte of the block that is a delimiter, the first byte lowest.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 pub fn mask(block: &[u8; BLOCK]) -> u64 {
+    found(block, [b':', b'|', b'\n'])
+}
+
+/// One bit for each byte of the block that ends tags, the first byte lowest.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn ends(block: &[u8; BLOCK]) -> u64 {
+    found(block, [b'|', b'\n'])
+}
+
+/// One bit for each byte of the block that is one of those wanted.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn found<const N: usize>(block: &[u8; BLOCK], wanted: [u8; N]) -> u64 {
     use std::arch::x86_64::{
         __m128i, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi8,
+        _mm_setzero_si128,
     };
     let mut mask = 0;
     for quarter in 0..4 {
@@ -81,10 +123,11 @@ pub fn mask(block: &[u8; BLOCK]) -> u64 {
         #[allow(unsafe_code)]
         let found = unsafe {
             let bytes = _mm_loadu_si128(bytes.as_ptr().cast::<__m128i>());
-            let colon = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b':' as i8));
-            let pipe = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'|' as i8));
-            let newline = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'\n' as i8));
-            _mm_movemask_epi8(_mm_or_si128(_mm_or_si128(colon, pipe), newline))
+            let mut any = _mm_setzero_si128();
+            for byte in wanted {
+                any = _mm_or_si128(any, _mm_cmpeq_epi8(bytes, _mm_set1_epi8(byte as i8)));
+            }
+            _mm_movemask_epi8(any)
         };
         mask |= u64::from(found as u32) << (quarter * 16);
     }
@@ -96,6 +139,15 @@ pub fn mask(block: &[u8; BLOCK]) -> u64 {
 #[inline]
 pub fn mask(block: &[u8; BLOCK]) -> u64 {
     mask_portable(block)
+}
+
+/// One bit for each byte of the block that ends tags, the first byte lowest.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+fn ends(block: &[u8; BLOCK]) -> u64 {
+    block.iter().enumerate().fold(0, |mask, (at, byte)| {
+        mask | u64::from(matches!(byte, b'|' | b'\n')) << at
+    })
 }
 
 /// The same in plain Rust: the twin the fast one is tested against, and what other targets use.
@@ -146,6 +198,23 @@ mod tests {
                 pair.copy_from_slice(&word.to_le_bytes());
             }
             prop_assert_eq!(mask(&bytes), mask_portable(&bytes));
+        }
+
+        #[test]
+        fn tags_end_where_a_byte_loop_finds_their_end(
+            bytes in proptest::collection::vec(
+                prop_oneof![8 => any::<u8>(), 1 => Just(b':'), 1 => Just(b'|'), 1 => Just(b'\n')],
+                0..200,
+            ),
+            from in 0..210usize,
+        ) {
+            let from = from.min(bytes.len());
+            let rest = bytes[from..].iter().position(|byte| matches!(byte, b'|' | b'\n'));
+            prop_assert_eq!(end_of_tags(&bytes, from), rest.map_or(bytes.len(), |at| from + at));
+            let all = marks(&bytes);
+            let mut later = Marks::from(&bytes, from);
+            let next = all.into_iter().find(|at| *at >= from);
+            prop_assert_eq!(later.next_mark(), next.unwrap_or(bytes.len()));
         }
 
         #[test]
