@@ -216,7 +216,7 @@
   // Longest datagram taken whole.
   // maxDatagram: 65535,
 
-  // Which worker gets a datagram: flow, by its sender; spread, at random; cpu, on the core that received it.
+  // Which worker gets a datagram: flow, by its sender; spread, at random; cpu, the one on the core that received it, if there is one.
   // steering: "flow",
 
   // Take runs of datagrams of one sender and size in one piece (UDP_GRO); drops are counted by the run then.

@@ -247,7 +247,7 @@ pub const SETTINGS: &[Setting] = &[
     // The kernel doubles what is asked for, and counts in an int.
     row("receiveBuffer", Kind::Number(number("number of bytes", 4096, (i32::MAX / 2) as u64)), "16777216", "Receive buffer of each worker's socket."),
     row("maxDatagram", Kind::Number(number("number of bytes", 512, 65_535)), "65535", "Longest datagram taken whole."),
-    row("steering", Kind::Choice(&["flow", "spread", "cpu"]), "\"flow\"", "Which worker gets a datagram: flow, by its sender; spread, at random; cpu, on the core that received it."),
+    row("steering", Kind::Choice(&["flow", "spread", "cpu"]), "\"flow\"", "Which worker gets a datagram: flow, by its sender; spread, at random; cpu, the one on the core that received it, if there is one."),
     row("udpGro", Kind::Flag, "false", "Take runs of datagrams of one sender and size in one piece (UDP_GRO); drops are counted by the run then."),
     row("stopDeadline", milliseconds(1, 3_600_000, false), "5000", "Milliseconds that stopping may take."),
 

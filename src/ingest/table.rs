@@ -74,6 +74,8 @@ pub struct Table {
     spare: Spare,
     /// Last stamp given out; each gauge write gets its own.
     now: u64,
+    /// The line of no common shape that is being read, by where it lies, and the slots of its name by kind.
+    odd_line: (usize, [Option<usize>; Kind::ALL.len()]),
     slots: Slots,
     /// Slots of counters that got a value since the last harvest.
     touched: Vec<u32>,
@@ -94,6 +96,7 @@ impl Table {
             exact_samples: options.exact_samples,
             spare: Spare::new(),
             now: 0,
+            odd_line: Default::default(),
             slots: Slots::default(),
             touched: Vec::new(),
             timers: Cells::default(),
@@ -108,6 +111,12 @@ impl Table {
     pub fn begin_batch(&mut self, now: Stamp) {
         self.now = self.now.max(now.0);
         self.tally.last_packet = self.now;
+    }
+
+    /// Notes that lines lie elsewhere in memory from now on, or others where those before lay.
+    #[inline]
+    pub fn begin_packets(&mut self) {
+        self.odd_line = Default::default();
     }
 
     /// Takes over what may change while running. Names may be cleaned differently from now on, so
@@ -148,11 +157,17 @@ impl Table {
     #[inline(always)]
     pub fn record_spelled(&mut self, spelling: &Spelling<'_>, value: Value<'_>) {
         let kind = value.kind();
-        self.tally.recorded[kind as usize] += 1;
         let slot = match self.slots.find(spelling) {
             Some(slot) => slot,
             None => self.admit(kind, &{ *spelling }),
         };
+        self.record_at(slot, value);
+    }
+
+    /// Adds a value to what the spelling in a slot collects.
+    #[inline(always)]
+    fn record_at(&mut self, slot: usize, value: Value<'_>) {
+        self.tally.recorded[value.kind() as usize] += 1;
         let entry = self.slots.entry(slot);
         if let Value::Count(count) = value {
             if entry.hits_or_cell == 0 {
@@ -190,14 +205,28 @@ impl Table {
     }
 
     /// Records a value of a line of no common shape, or counts it as refused.
+    ///
+    /// A line may hold a thousand values of one long name: it is looked up once for each kind, or a datagram
+    /// would cost the square of its length.
     #[inline(never)]
     pub fn take_odd(&mut self, result: Result<Sample<'_>, Reject>, line: &[u8]) {
         match result {
             Ok(sample) => {
+                let (place, kind) = (line.as_ptr() as usize, sample.value.kind());
+                if self.odd_line.0 != place {
+                    self.odd_line = (place, Default::default());
+                }
+                if let Some(slot) = self.odd_line.1[kind as usize] {
+                    return self.record_at(slot, sample.value);
+                }
                 let mut window = [0; BLOCK];
                 let shown = sample.name.len().min(BLOCK);
                 window[..shown].copy_from_slice(&sample.name[..shown]);
-                self.record(&sample, &window);
+                let spelling = self.seeds.spelling(&sample, &window);
+                let found = self.slots.find(&spelling);
+                let slot = found.unwrap_or_else(|| self.admit(kind, &spelling));
+                self.odd_line.1[kind as usize] = Some(slot);
+                self.record_at(slot, sample.value);
             }
             Err(reason) => self.tally.reject(reason, line),
         }
@@ -278,6 +307,7 @@ impl Table {
             Kind::Set => self.sets.of(id),
         };
         if self.slots.make_room(&self.seeds) {
+            self.odd_line = Default::default();
             self.touched.clear();
             let slots = self.slots.iter_mut().enumerate();
             let touched = slots.filter(|(_, entry)| entry.is_counter() && entry.hits_or_cell > 0);
@@ -312,7 +342,8 @@ mod tests {
     }
 
     fn record(table: &mut Table, sample: Sample<'_>) {
-        table.take_odd(Ok(sample), b"");
+        table.begin_packets();
+        table.take_odd(Ok(sample), sample.name);
     }
 
     fn harvest(table: &mut Table) -> Harvest {
@@ -404,6 +435,30 @@ mod tests {
         let part = &harvest.timers[0];
         assert_eq!((part.samples, part.weight, part.hits), (2, 20.0, 10));
         assert_eq!(part.histogram.as_ref().expect("folded").moments.count, 8);
+    }
+
+    #[test]
+    fn a_line_of_many_values_is_looked_up_by_what_it_says_and_not_by_where_it_lies() {
+        let mut table = table();
+        let mut memory = *b"a:1|c:2|c";
+        for name in [b'a', b'b'] {
+            memory[0] = name;
+            table.begin_packets();
+            for value in [Value::Count(1.0), Value::Count(2.0), Value::GaugeSet(3.0)] {
+                let sample = Sample {
+                    name: &memory[..1],
+                    tags: b"",
+                    value,
+                };
+                table.take_odd(Ok(sample), &memory);
+            }
+        }
+        let harvest = harvest(&mut table);
+        let counters = harvest.counters.iter().map(|part| (part.id, part.cell));
+        let mut counters: Vec<_> = counters.collect();
+        counters.sort_unstable_by_key(|(id, _)| *id);
+        assert_eq!(counters, [(NameId(0), 3.0), (NameId(1), 3.0)]);
+        assert_eq!(harvest.gauges.len(), 2);
     }
 
     #[test]

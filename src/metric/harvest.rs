@@ -85,7 +85,8 @@ pub struct Tally {
     pub rejected: [u64; Reject::ALL.len()],
     /// The first refused line since the last harvest with its reason, cut to a length fit for a log.
     pub offender: Option<(Reject, Box<[u8]>)>,
-    /// Datagrams the kernel dropped at this worker's socket because its buffer was full.
+    /// Datagrams the kernel dropped at this worker's socket because its buffer was full; where runs of them
+    /// come joined, runs.
     pub kernel_drops: u64,
     /// Copies of datagrams, one for each target of the repeater, that found no room on their way to it.
     pub copies_dropped: u64,

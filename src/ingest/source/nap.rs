@@ -1,8 +1,9 @@
 //! How long a queue can be left alone: as long as it takes to fill to a quarter.
 //!
 //! Being woken for each datagram costs more than the datagram, so longer is better, up to where it saves
-//! nothing more; and nothing may be lost for it, so what was found in the queue after one nap decides about
-//! the next. Figures in tuning.md.
+//! nothing more; and little may be lost for it, so what was found in the queue after one nap decides about
+//! the next. A buffer that holds less than half a millisecond of a burst may still run over. Figures in
+//! tuning.md.
 
 use std::time::Duration;
 
@@ -18,9 +19,14 @@ pub(super) struct Nap {
 }
 
 impl Nap {
-    /// As after a wait of unknown length, which says nothing about the pace of what comes now.
     pub(super) fn new() -> Self {
         Self { last: MIN }
+    }
+
+    /// After a wait, which says that less comes now: not at once as little as at the start, since even
+    /// traffic would then wake its worker for each datagram.
+    pub(super) fn shorten(&mut self) {
+        self.last /= 2;
     }
 
     /// The next nap, when `filled` of `room` came in the time `since` the queue was empty. At most twice the
@@ -60,6 +66,17 @@ mod tests {
         let naps: Vec<_> = (0..7).map(|_| nap.next(1, ROOM, micros(100))).collect();
         assert_eq!(naps, [40, 80, 160, 320, 500, 500, 500].map(micros));
         assert_eq!(nap.next(0, ROOM, micros(1)), micros(500));
+    }
+
+    #[test]
+    fn it_shrinks_step_by_step_when_there_is_less() {
+        let mut nap = Nap { last: MAX };
+        nap.shorten();
+        assert_eq!(nap.next(1, ROOM, micros(100)), micros(500));
+        (0..3).for_each(|_| nap.shorten());
+        assert_eq!(nap.next(1, ROOM, micros(100)), micros(125));
+        (0..9).for_each(|_| nap.shorten());
+        assert_eq!(nap.next(1, ROOM, micros(100)), micros(40));
     }
 
     #[test]

@@ -34,8 +34,10 @@ struct Control([u8; 32]);
 const _: () = assert!(unsafe { libc::CMSG_SPACE(size_of::<libc::c_int>() as u32) } <= 32);
 const _: () = assert!(align_of::<libc::cmsghdr>() <= align_of::<Control>());
 
-// SAFETY: the pointers inside are written anew from the caller's memory at the start of each
-// `receive` and are not followed outside of it, so they may travel between threads.
+// SAFETY: the pointers to slots are written anew from the caller's memory at the start of each `receive`
+// and not followed outside of it. Those to control messages, which `received` follows, point into
+// `controls`, whose memory moves with the headers and is never resized or cloned. So all may travel
+// between threads.
 unsafe impl Send for Headers {}
 
 impl Headers {
