@@ -3,7 +3,9 @@
 mod librato;
 
 use super::check::{Backend, Checker, Server, Typed, Values};
+use super::coerce::shown;
 use super::environment::Environment;
+use super::value::Value;
 use super::{Config, Place, settings};
 use crate::deliver::{self, console, graphite, outbox, repeater};
 use crate::ingest::source::stream::At;
@@ -340,7 +342,7 @@ fn backends(
             checker.warn(
                 *place,
                 "graphiteHost",
-                format!("{host:?} is no host name"),
+                format!("{} is no host name", shown(&Value::String(host.clone()))),
                 hint,
             );
         }

@@ -1,5 +1,6 @@
 //! JavaScript's own conversions: what the reference makes of a value that has another type.
 
+use super::secret::without_credentials;
 use super::value::Value;
 
 /// `Boolean(value)`.
@@ -104,10 +105,13 @@ pub(super) fn bin_label(text: &str) -> String {
     text.replacen('.', "_", 1)
 }
 
-/// A value as an error shows it: short, on one line.
+/// A value as an error shows it: short, on one line, without the password of an address.
 pub(super) fn shown(value: &Value) -> String {
     match value {
-        Value::String(text) => format!("{:?}", cut(text)),
+        Value::String(text) => {
+            let hidden = without_credentials(text);
+            format!("{:?}", cut(hidden.as_deref().unwrap_or(text)))
+        }
         Value::Regex { .. } => cut(&string(value)),
         Value::List(nodes) if nodes.is_empty() => "an empty list".into(),
         Value::List(_) => "a list".into(),
@@ -211,6 +215,8 @@ mod tests {
             format!("\"{}...\"", "ü".repeat(40))
         );
         assert_eq!(shown(&Value::String("a\nb".into())), "\"a\\nb\"");
+        let address = Value::String("http://me:hush@host".into());
+        assert_eq!(shown(&address), "\"http://********@host\"");
         let regex = |source: &str| Value::Regex {
             source: source.into(),
             flags: "g".into(),

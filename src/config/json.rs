@@ -4,9 +4,8 @@
 //! An infinity becomes 1e999, which every reader of doubles takes for it. A regular expression becomes
 //! a text that means the same, its flags inside. What is secret is not shown.
 
-use super::coerce::{self, truthy};
-use super::reply::HIDDEN;
-use super::settings;
+use super::coerce;
+use super::secret;
 use super::value::Value;
 use crate::deliver::librato::pattern::Pattern;
 
@@ -35,7 +34,7 @@ impl Json {
             Value::Number(number) => self.text.push_str(&number_text(*number)),
             Value::Bool(flag) => self.text.push_str(if *flag { "true" } else { "false" }),
             Value::String(text) => {
-                let shown = without_credentials(text);
+                let shown = secret::without_credentials(text);
                 if shown.is_some() {
                     self.hidden.push(path.into());
                 }
@@ -68,12 +67,12 @@ impl Json {
                     let dot = if path.is_empty() { "" } else { "." };
                     let path = format!("{path}{dot}{}", entry.key);
                     let value = &entry.node.value;
-                    // Wherever it stands: who mistook its place did not mean to show it.
-                    if truthy(value) && settings::keeps_secret(&entry.key) {
-                        json.hidden.push(path);
-                        json.quoted(HIDDEN);
-                    } else {
-                        json.write(value, &path, depth + 1);
+                    match secret::in_place_of(&entry.key, value) {
+                        Some(shown) => {
+                            json.hidden.push(path);
+                            json.quoted(&shown);
+                        }
+                        None => json.write(value, &path, depth + 1),
                     }
                 });
             }
@@ -106,14 +105,6 @@ impl Json {
         self.text
             .push_str(&serde_json::Value::from(text).to_string());
     }
-}
-
-/// An address without the user and password in it; `None` when there are none.
-fn without_credentials(text: &str) -> Option<String> {
-    let (scheme, rest) = text.split_once("://")?;
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (credentials, host) = rest[..end].rsplit_once('@')?;
-    (!credentials.is_empty()).then(|| format!("{scheme}://{HIDDEN}@{host}{}", &rest[end..]))
 }
 
 fn number_text(number: f64) -> String {
@@ -255,7 +246,8 @@ mod tests {
         let value = parse(
             r"{librato: {email: 'e', token: 'hush', proxy: {uri: 'http://me:hu@sh@host:1/p@q'},
                          includeMetrics: [/a/g, /\p{L}/iu], api: 'https://host/a@b'},
-               graphite: {token: ['hush'], x: 'see http://hush@host'}, token: ''}",
+               graphite: {token: ['hush'], x: 'see http://hush@host', y: ['http://hush@host']}, token: '',
+               'librato.token': 'hush', Librato: {TOKEN: 'hush'}}",
         );
         let json = json(&value);
         assert!(!json.text.contains("hu"), "{}", json.text);
@@ -276,7 +268,10 @@ mod tests {
                 "librato.token",
                 "librato.proxy.uri",
                 "graphite.token",
-                "graphite.x"
+                "graphite.x",
+                "graphite.y[0]",
+                "librato.token",
+                "Librato.TOKEN",
             ]
         );
         assert_eq!(json.flagless, ["librato.includeMetrics[1]"]);

@@ -12,6 +12,7 @@ mod javascript;
 mod json;
 mod nesting;
 mod reply;
+mod secret;
 pub mod settings;
 mod value;
 
@@ -257,7 +258,7 @@ pub fn evaluate(path: &Path) -> Result<Evaluated, Error> {
     let mut notes = Vec::new();
     if !hidden.is_empty() {
         let keys = hidden.join(", ");
-        let stars = reply::HIDDEN;
+        let stars = secret::HIDDEN;
         notes.push(format!(
             "{origin}: {stars} hides what is secret in {keys}; write it in before this is used"
         ));

@@ -2,12 +2,9 @@
 //! what is secret is not in it: whoever reaches that port may read the reply.
 
 use super::coerce::{self, truthy};
-use super::settings;
+use super::secret;
 use super::value::{Node, Value};
 use std::fmt::Write as _;
-
-/// What stands for a secret.
-pub(super) const HIDDEN: &str = "********";
 
 /// The reply: an empty line, then a line for each key and for each member of a nested value.
 ///
@@ -71,29 +68,32 @@ pub(super) fn reply(root: &Node) -> String {
     }
 
     let mut reply = String::from("\n");
-    let mut line = |key: std::fmt::Arguments<'_>, value: &Value| {
+    let mut line = |path: std::fmt::Arguments<'_>, key: &str, value: &Value| {
+        let shown = secret::in_place_of(key, value).unwrap_or_else(|| {
+            // A list is one text by then.
+            let text = coerce::string(value);
+            secret::without_credentials(&text).unwrap_or(text)
+        });
         // Writing to a String cannot fail.
-        let _ = writeln!(reply, "{key}: {}", coerce::string(value));
+        let _ = writeln!(reply, "{path}: {shown}");
     };
     for (key, value) in &members {
         match value {
             Value::Null | Value::Regex { .. } => {}
+            Value::List(_) | Value::Map(_) if secret::in_place_of(key, value).is_some() => {
+                line(format_args!("{key}"), key, value);
+            }
             Value::List(nodes) => nodes
                 .iter()
                 .enumerate()
-                .for_each(|(at, node)| line(format_args!("{key} > {at}"), &node.value)),
+                .for_each(|(at, node)| line(format_args!("{key} > {at}"), "", &node.value)),
             Value::Map(entries) => {
                 for entry in entries {
-                    let path = format!("{key}.{}", entry.key);
-                    let hidden = Value::String(HIDDEN.into());
-                    let value = match &entry.node.value {
-                        value if truthy(value) && settings::is_secret(&path) => &hidden,
-                        value => value,
-                    };
-                    line(format_args!("{key} > {}", entry.key), value);
+                    let path = format_args!("{key} > {}", entry.key);
+                    line(path, &entry.key, &entry.node.value);
                 }
             }
-            value => line(format_args!("{key}"), value),
+            value => line(format_args!("{key}"), key, value),
         }
     }
     reply
@@ -134,6 +134,16 @@ mod tests {
         );
         assert!(!text.contains("hush"), "{text}");
         assert!(of("{librato: {token: ''}}").contains("\nlibrato > token: \n"));
+        let text = of(
+            "{librato: {api: 'https://me:hush@host/a', Token: 'hush', x: [1, 'http://hush@host']},
+              token: 'hush', 'librato.token': 'hush', TOKEN: ['hush'], Librato: {token: {a: 'hush'}},
+              list: ['http://me:hush@host'], plain: 'http://me:hush@host'}",
+        );
+        let expected = "\nlibrato > api: https://********@host/a\nlibrato > Token: ********\n\
+                        librato > x: 1,http://********@host\ntoken: ********\nlibrato.token: ********\n\
+                        TOKEN: ********\nLibrato > token: ********\nlist > 0: http://********@host\n\
+                        plain: http://********@host\n";
+        assert!(text.starts_with(expected), "{text}");
     }
 
     #[test]

@@ -279,18 +279,13 @@ pub(super) fn find(name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.name == name)
 }
 
-/// Whether the value of a dotted name is shown to nobody.
-pub(super) fn is_secret(name: &str) -> bool {
-    find(name).is_some_and(|setting| setting.kind == Kind::Secret)
-}
-
-/// Whether a key of that name, in whatever object, keeps a secret.
+/// Whether a key of that name keeps a secret, in whatever object and in whatever case.
 pub(super) fn keeps_secret(key: &str) -> bool {
-    let last = |setting: &Setting| setting.name.rsplit('.').next() == Some(key);
+    let last = |name: &str| name.rsplit('.').next().map(str::to_ascii_lowercase);
     let mut secrets = SETTINGS
         .iter()
         .filter(|setting| setting.kind == Kind::Secret);
-    secrets.any(last)
+    secrets.any(|setting| last(setting.name) == last(key))
 }
 
 /// Whether something in the object `name` is not to be shown.

@@ -1,7 +1,7 @@
 //! The settings of the Librato backend that no other has: patterns, tags, seconds and secrets.
 
 use super::super::coerce::{self, kind, shown, truthy};
-use super::super::reply::HIDDEN;
+use super::super::secret::HIDDEN;
 use super::super::settings::Setting;
 use super::super::value::{Node, Value};
 use super::Checker;
