@@ -154,7 +154,7 @@
     // token: undefined,
     // Librato: address of the service, or of one that speaks as it does; a path goes before its own.
     // api: "https://metrics-api.librato.com",
-    // Librato: tag source of measurements whose name has none.
+    // Librato: tag source of measurements, whatever their names have; only what sourceRegex finds goes before it.
     // source: undefined,
     // Librato: global tag host; without it tags.host, or the name of this machine; false for none.
     // host: undefined,

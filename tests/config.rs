@@ -833,7 +833,7 @@ fn the_host_that_was_written_wins() {
 fn what_librato_cannot_use_is_told_and_secrets_are_not() {
     let text = "{backends: ['librato'], librato: {
 email: 5,
-token: 98765,
+token: [98765],
 api: 'ftp://me:98765@host',
 proxy: {uri: 'socks://me:98765@host'},
 sourceRegex: '(',
@@ -862,7 +862,7 @@ sourceRegexp: 1}}";
         said,
         [
             "2:librato.email: expected a text in quotes, found 5",
-            "3:librato.token: expected a text in quotes, found a number",
+            "3:librato.token: expected a text in quotes, found a list",
             "4:librato.api: an address begins with `https://` or `http://`",
             "5:librato.proxy.uri: a proxy's address is `http://host:port`",
             "6:librato.sourceRegex: is no regular expression: Parsing error at position 1: \
@@ -893,6 +893,57 @@ sourceRegexp: 1}}";
 }
 
 #[test]
+fn what_is_odd_about_librato_is_told() {
+    for (settings, warned) in [
+        (
+            "globalPrefix: 'a.'",
+            "librato.globalPrefix: \"a.\" gets a dot more: names begin a.. (leave out the dot at its end)",
+        ),
+        (
+            "sourceRegex: /^(?:a|b)/",
+            "librato.sourceRegex: has no group, so it finds no source and leaves names as they are \
+             (put what is the source into parentheses, e.g. /^([^.]+)\\./)",
+        ),
+        (
+            "tags: {'a b': 'c'}",
+            "librato.tags.a b: Librato refuses a tag of this name \
+             (write 1 to 64 letters, digits and -_.:)",
+        ),
+        (
+            "tags: {a: 'b=c', b: 'C/d ?\\\\:._-1'}",
+            "librato.tags.a: Librato refuses the value \"b=c\" \
+             (write 1 to 255 letters, digits, blanks and -_.:?\\/)",
+        ),
+        (
+            "tags: {a: ''}",
+            "librato.tags.a: Librato refuses the value \"\" \
+             (write 1 to 255 letters, digits, blanks and -_.:?\\/)",
+        ),
+    ] {
+        let text =
+            format!("{{backends: ['librato'], librato: {{email: 'e', token: 't', {settings}}}}}");
+        let loaded = parse(&text);
+        let said = warnings(&loaded);
+        assert_eq!(said.len(), 1, "{text}: {said:?}");
+        assert!(said[0].ends_with(&format!(": {warned}")), "{said:?}");
+    }
+    let loaded = parse("{backends: ['librato'], librato: {email: 'e', token: 98765}}");
+    assert_eq!(
+        warnings(&loaded),
+        ["cfg:1:54: librato.token: is a number, its digits are used (put it into quotes)"]
+    );
+    let [Backend::Librato(options)] = &loaded.config.backends[..] else {
+        panic!("{:?}", loaded.config.backends)
+    };
+    assert_eq!(options.token, "98765");
+    let error = config::parse("{librato: {proxy: 'http://host'}}", "cfg").expect_err("a text");
+    assert_eq!(
+        error.problems[0].to_string(),
+        "cfg:1:19: librato.proxy: expected an object, found a text (write proxy: { uri: \"...\" })"
+    );
+}
+
+#[test]
 fn librato_needs_to_sign_in_only_where_it_is_used() {
     assert_eq!(
         problems("{backends: ['statsd-librato-backend'], librato: {token: ''}}"),
@@ -901,12 +952,13 @@ fn librato_needs_to_sign_in_only_where_it_is_used() {
             "cfg:1:12: librato.token: is missing: the Librato backend signs in with it",
         ]
     );
-    let unused = parse("{backends: ['console'], librato: {email: 'e', sourceRegex: '/x/i'}}");
+    let unused = parse("{backends: ['console'], librato: {email: 'e', sourceRegex: '/(x)/i'}}");
     assert_eq!(
         warnings(&unused),
         [
+            "cfg:1:42: librato: is not used: no backend is librato (add \"librato\" to backends)",
             "cfg:1:60: librato.sourceRegex: in a text neither the slashes nor i are special \
-             (write a regular expression without quotes, e.g. /^my\\./)"
+             (write a regular expression without quotes, e.g. /^my\\./)",
         ]
     );
     assert!(!unused.config.flush.keep_distributions);

@@ -383,6 +383,8 @@ fn backends(
     librato::addresses(values, checker);
     if listed.contains(&Backend::Librato) {
         librato::credentials(values, place, checker);
+    } else {
+        librato::unused(values, checker);
     }
     let build = |backend: &Backend| match backend {
         Backend::Console => deliver::Backend::Console(console_options(values)),

@@ -55,12 +55,14 @@ pub enum Kind {
     Number(Range),
     /// A piece of a metric name; only `undefined` is the default.
     Part,
-    /// A regular expression, or the text of one; falsy is none.
+    /// A regular expression with a group, or the text of one; falsy is none.
     Pattern,
     /// A list of them; what is no list is none.
     Patterns,
     /// Percentiles.
     Percentiles,
+    /// First part of names: as a title; a dot comes behind it.
+    Prefix,
     /// Seconds and fractions of them; falsy is the default.
     Seconds,
     /// A text that no message shows; falsy is none.
@@ -222,7 +224,7 @@ pub const SETTINGS: &[Setting] = &[
     row("librato.token", Kind::Secret, "undefined", "Librato: the API token of that account; needed, and shown nowhere.").reloaded(),
     row("librato.api", Kind::Web, "\"https://metrics-api.librato.com\"", "Librato: address of the service, or of one that speaks as it does; a path goes before its own.").reloaded(),
     row("librato.proxy.uri", Kind::Web, "undefined", "Librato: proxy to reach it through, e.g. \"http://user:password@proxy.example.org:3128\".").reloaded(),
-    row("librato.source", Kind::Title, "undefined", "Librato: tag source of measurements whose name has none.").reloaded(),
+    row("librato.source", Kind::Title, "undefined", "Librato: tag source of measurements, whatever their names have; only what sourceRegex finds goes before it.").reloaded(),
     row("librato.host", Kind::Host, "undefined", "Librato: global tag host; without it tags.host, or the name of this machine; false for none.").reloaded(),
     row("librato.tags", Kind::Tags, "{}", "Librato: global tags; the service uses them where a measurement has no tag of its own.").reloaded(),
     row("librato.sourceRegex", Kind::Pattern, "undefined", "Librato: its first group is the source, and what it matches leaves the name; e.g. /^([^.]+)\\./.").reloaded(),
@@ -235,7 +237,7 @@ pub const SETTINGS: &[Setting] = &[
     row("librato.retryDelaySecs", Kind::Seconds, "5", "Librato: seconds before the one retry of a post; fractions count.").reloaded(),
     row("librato.postTimeoutSecs", Kind::Seconds, "4", "Librato: seconds a post may take.").reloaded(),
     row("librato.alwaysSuffixPercentile", Kind::Flag, "false", "Librato: name a whole timer NAME.100, as if it were a percentile.").reloaded(),
-    row("librato.globalPrefix", Kind::Title, "undefined", "Librato: first part of every name, without a dot.").reloaded(),
+    row("librato.globalPrefix", Kind::Prefix, "undefined", "Librato: first part of every name, without a dot.").reloaded(),
     row("librato.writeToLegacy", Kind::Flag, "false", "Librato: post to /v1/metrics too, with sources and without tags.").reloaded(),
     row("repeater", Kind::Targets, "[]", "Where the repeater sends every packet, each { host, port }."),
     row("repeaterProtocol", Kind::Text, "\"udp4\"", "How the repeater sends: udp4, udp6 or tcp."),
@@ -293,6 +295,13 @@ pub(super) fn keeps_secrets(name: &str) -> bool {
     let inside = |setting: &&Setting| is_inside(setting, name);
     let mut settings = SETTINGS.iter().filter(inside);
     settings.any(|setting| matches!(setting.kind, Kind::Secret | Kind::Web))
+}
+
+/// The one key inside the object `name`, if there is but one.
+pub(super) fn only_member(name: &str) -> Option<&'static str> {
+    let mut inside = SETTINGS.iter().filter(|setting| is_inside(setting, name));
+    let only = inside.next()?.name.get(name.len() + 1..)?;
+    inside.next().is_none().then_some(only)
 }
 
 /// Whether some names are inside the object `name`.

@@ -28,6 +28,16 @@ pub(super) fn addresses(values: &Values, checker: &mut Checker<'_>) {
     });
 }
 
+/// Warns when somebody would sign in, but no backend does; the other keys may stand there as an example.
+pub(super) fn unused(values: &Values, checker: &mut Checker<'_>) {
+    let keys = ["librato.email", "librato.token"];
+    let written = keys.iter().filter_map(|key| values.get(key));
+    if let Some(first) = written.map(|(_, place)| *place).min() {
+        let hint = "add \"librato\" to backends";
+        checker.warn(first, "librato", "is not used: no backend is librato", hint);
+    }
+}
+
 /// Adds what is missing to sign in to the problems.
 pub(super) fn credentials(values: &Values, place: Option<Place>, checker: &mut Checker<'_>) {
     for key in ["librato.email", "librato.token"] {

@@ -2,7 +2,7 @@
 
 use super::super::coerce::{self, kind, shown, truthy};
 use super::super::secret::HIDDEN;
-use super::super::settings::Setting;
+use super::super::settings::{Kind, Setting};
 use super::super::value::{Node, Value};
 use super::Checker;
 use crate::deliver::librato::pattern::Pattern;
@@ -12,7 +12,38 @@ const PATTERN_HINT: &str = "write a regular expression without quotes, e.g. /^my
 /// Longest wait, in seconds.
 const SECONDS_MAX: f64 = 3600.0;
 
+/// What the service takes in a tag besides letters and digits: in its name, and in its value.
+const NAME_MARKS: &str = "-_.:";
+const VALUE_MARKS: &str = "-_.:?\\/ ";
+/// Longest name and longest value of a tag, in bytes.
+const NAME_MAX: usize = 64;
+const VALUE_MAX: usize = 255;
+
 impl Checker<'_> {
+    /// The regular expression that a source is found by.
+    pub(super) fn source_pattern(&mut self, path: &str, node: &Node) -> Option<Pattern> {
+        let pattern = self.pattern(path, node)?;
+        if !pattern.has_group() {
+            let message = "has no group, so it finds no source and leaves names as they are";
+            let hint = "put what is the source into parentheses, e.g. /^([^.]+)\\./";
+            self.warn(node.place, path, message, hint);
+        }
+        Some(pattern)
+    }
+
+    /// The first part of names.
+    pub(super) fn prefix(&mut self, path: &str, node: &Node) -> Option<String> {
+        let text = truthy(&node.value).then(|| coerce::string(&node.value))?;
+        if text.ends_with('.') {
+            let message = format!(
+                "{} gets a dot more: names begin {text}.",
+                shown(&node.value)
+            );
+            self.warn(node.place, path, message, "leave out the dot at its end");
+        }
+        Some(text)
+    }
+
     /// A regular expression or the text of one.
     pub(super) fn pattern(&mut self, path: &str, node: &Node) -> Option<Pattern> {
         let (source, flags) = match &node.value {
@@ -110,6 +141,11 @@ impl Checker<'_> {
                 (!text.is_empty()).then(|| text.clone())
             }
             value if !truthy(value) => None,
+            Value::Number(_) if setting.kind == Kind::Secret => {
+                let message = "is a number, its digits are used";
+                self.warn(node.place, path, message, "put it into quotes");
+                Some(coerce::string(&node.value))
+            }
             value => {
                 let message = format!("expected a text in quotes, found {}", kind(value));
                 self.problem(node.place, path, message, setting.help);
@@ -144,12 +180,34 @@ impl Checker<'_> {
                     continue;
                 }
             };
-            if !matches!(value, Value::String(_)) {
-                let message = format!("{} is no text, which Librato refuses", shown(value));
-                self.warn(entry.node.place, &path, message, "put it into quotes");
+            if !is_taken(&entry.key, NAME_MARKS, NAME_MAX) {
+                let message = "Librato refuses a tag of this name";
+                let hint = format!("write 1 to {NAME_MAX} letters, digits and {NAME_MARKS}");
+                self.warn(entry.place, &path, message, hint);
+            }
+            match value {
+                Value::String(text) if is_taken(text, VALUE_MARKS, VALUE_MAX) => {}
+                Value::String(_) => {
+                    let message = format!("Librato refuses the value {}", shown(value));
+                    let hint = format!(
+                        "write 1 to {VALUE_MAX} letters, digits, blanks and {}",
+                        VALUE_MARKS.trim_end()
+                    );
+                    self.warn(entry.node.place, &path, message, hint);
+                }
+                _ => {
+                    let message = format!("{} is no text, which Librato refuses", shown(value));
+                    self.warn(entry.node.place, &path, message, "put it into quotes");
+                }
             }
             tags.push((entry.key.clone(), json));
         }
         Some(tags)
     }
+}
+
+/// Whether the service takes a text of a tag.
+fn is_taken(text: &str, marks: &str, longest: usize) -> bool {
+    let taken = |c: char| c.is_ascii_alphanumeric() || marks.contains(c);
+    (1..=longest).contains(&text.len()) && text.chars().all(taken)
 }

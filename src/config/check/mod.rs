@@ -135,7 +135,10 @@ impl Checker<'_> {
                     shown(&group.node.value)
                 };
                 let message = format!("expected an object, found {found}");
-                let hint = format!("write {}: {{ key: value, ... }}", group.key);
+                let hint = match settings::only_member(path) {
+                    Some(only) => format!("write {}: {{ {only}: \"...\" }}", group.key),
+                    None => format!("write {}: {{ key: value, ... }}", group.key),
+                };
                 self.problem(group.node.place, path, message, hint);
             }
             return;
@@ -230,11 +233,12 @@ impl Checker<'_> {
                 Value::Number(_) => Some(Typed::Text(coerce::string(value))),
                 _ => self.unexpected(path, setting, "a text", node),
             },
-            Kind::Pattern => self.pattern(path, node).map(Typed::Pattern),
+            Kind::Pattern => self.source_pattern(path, node).map(Typed::Pattern),
             Kind::Patterns => self.patterns(path, node).map(Typed::Patterns),
             Kind::Percentiles => self.thresholds(path, node).map(Typed::Thresholds),
             Kind::Seconds => self.seconds(path, setting, node).map(Typed::Number),
             Kind::Secret | Kind::Web => self.secret(path, setting, node).map(Typed::Text),
+            Kind::Prefix => self.prefix(path, node).map(Typed::Text),
             Kind::Server => self.server(path, setting, node).map(Typed::Server),
             Kind::Servers => self.servers(path, setting, node).map(Typed::Servers),
             Kind::Spelled => {

@@ -83,6 +83,11 @@ impl Pattern {
         })
     }
 
+    /// Whether something in it is in brackets that catch what is found there.
+    pub fn has_group(&self) -> bool {
+        self.regex.captures_len() > 1
+    }
+
     /// Whether it is found anywhere in the text.
     ///
     /// # Errors
@@ -96,7 +101,7 @@ impl Pattern {
     /// # Errors
     /// When finding out takes too long.
     pub fn first_group(&self, text: &str) -> Result<Option<Found>, Exhausted> {
-        if self.regex.captures_len() < 2 {
+        if !self.has_group() {
             return Ok(None);
         }
         let captures = self.regex.captures(text).map_err(|_| Exhausted)?;
