@@ -1,14 +1,17 @@
 //! A flush -> posts: which measurements there are, in which order, and under which names.
 
+mod search;
+
 use super::batch::{Batch, Batches, Told};
 use super::name::{self, Named, Tags};
-use super::pattern::{Exhausted, Found, Pattern};
+use super::pattern::{Found, Pattern};
 use super::summary::{self, Summary};
 use super::{Options, Threshold};
 use crate::metric::registry::Name;
 use crate::metric::snapshot::{Snapshot, Timer};
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
+use search::{Budget, Search};
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,9 +20,8 @@ use std::sync::Arc;
 pub(super) const INTERNAL: &str = "statsd.";
 /// What the fields of histogram bins begin with.
 const BINS: &str = "histogram.";
-/// Searches of one pattern in one flush that may be given up before it is not tried any more: together with
-/// the bound of each it keeps a flush below some tenths of a second.
-const EXHAUSTED_MAX: u32 = 64;
+/// Samples summed up in a millisecond, at least.
+const LOOKS_A_MS: u64 = 50_000;
 /// Names that are not sent any more, at most.
 const STOPPED_MAX: usize = 65_536;
 
@@ -42,6 +44,7 @@ pub struct Encoder {
     include: Vec<Search>,
     exclude: Vec<Search>,
     source_regex: Option<Search>,
+    budget: Budget,
     skip_internal: bool,
     /// The configured source, as JSON.
     source: Option<Vec<u8>>,
@@ -108,38 +111,6 @@ struct Scratch {
     summaries: Vec<(usize, Summary)>,
 }
 
-/// A pattern, and how often it was given up in this flush.
-#[derive(Debug)]
-struct Search {
-    pattern: Pattern,
-    exhausted: u32,
-}
-
-impl Search {
-    fn new(pattern: &Pattern) -> Self {
-        Self {
-            pattern: pattern.clone(),
-            exhausted: 0,
-        }
-    }
-
-    /// What `search` finds, or nothing when it takes too long.
-    fn run<T: Default>(&mut self, search: impl FnOnce(&Pattern) -> Result<T, Exhausted>) -> T {
-        if self.exhausted >= EXHAUSTED_MAX {
-            self.exhausted += 1;
-            return T::default();
-        }
-        search(&self.pattern).unwrap_or_else(|Exhausted| {
-            self.exhausted += 1;
-            T::default()
-        })
-    }
-
-    fn is_match(&mut self, text: &str) -> bool {
-        self.run(|pattern| pattern.is_match(text))
-    }
-}
-
 impl Encoder {
     /// Works out what is the same for every flush. No total yet, and nothing is stopped.
     pub fn new(options: &Options) -> Self {
@@ -158,6 +129,7 @@ impl Encoder {
             include: searches(&options.include),
             exclude: searches(&options.exclude),
             source_regex: options.source_regex.as_ref().map(Search::new),
+            budget: Budget::default(),
             skip_internal: options.skip_internal,
             source: options.source.as_deref().map(json),
             tags: global_tags(options),
@@ -182,6 +154,16 @@ impl Encoder {
         }
     }
 
+    /// With a clock, of milliseconds that only grow: what the searches of a flush may take together is
+    /// reckoned by it. Without one only each of them has its bounds.
+    #[must_use]
+    pub fn timed(self, now_ms: impl Fn() -> u64 + Send + 'static) -> Self {
+        Self {
+            budget: Budget::new(Box::new(now_ms)),
+            ..self
+        }
+    }
+
     /// Sends a name no more; it is the one the service knows. Whether that is new.
     pub fn stop(&mut self, name: &str) -> bool {
         self.stopped.len() < STOPPED_MAX && self.stopped.insert(name.as_bytes().into())
@@ -194,6 +176,9 @@ impl Encoder {
             snap => snapshot.timestamp.div_euclid(snap) * snap,
         };
         self.bins.follow(snapshot);
+        // Every sample is looked at once for each measurement of its timer.
+        let looks = snapshot.samples.len() * (self.thresholds.len() + 1);
+        self.budget.begin(looks as u64 / LOOKS_A_MS);
         let mut totals = self.totals.take();
         let batches = Batches::new(time, &self.tags, self.batch_size, self.legacy);
         let mut walk = Walk {
@@ -267,8 +252,7 @@ impl Encoder {
     fn exhausted(&mut self) -> u64 {
         let lists = self.include.iter_mut().chain(&mut self.exclude);
         let all = lists.chain(&mut self.source_regex);
-        all.map(|search| u64::from(std::mem::take(&mut search.exhausted)))
-            .sum()
+        all.map(Search::take_exhausted).sum()
     }
 }
 
@@ -336,7 +320,10 @@ impl<'e> Walk<'e> {
         if encoder.skip_internal && bucket.starts_with(INTERNAL) {
             return false;
         }
-        let any = |searches: &mut [Search]| searches.iter_mut().any(|it| it.is_match(bucket));
+        let budget = &mut encoder.budget;
+        let mut any = |searches: &mut [Search]| {
+            (searches.iter_mut()).any(|search| search.is_match(budget, bucket))
+        };
         (encoder.include.is_empty() || any(&mut encoder.include)) && !any(&mut encoder.exclude)
     }
 
@@ -441,6 +428,7 @@ impl Bucket<'_, '_, '_> {
             source_regex,
             source,
             stopped,
+            budget,
             ..
         } = &mut **encoder;
         if self.name.is_empty() || !told.is_taken() {
@@ -461,7 +449,7 @@ impl Bucket<'_, '_, '_> {
             text.clear();
             text.push_str(self.name);
             text.push_str(suffix);
-            if let Some(Found { whole, group }) = search.run(|pattern| pattern.first_group(text)) {
+            if let Some(Found { whole, group }) = search.run(budget, text, Pattern::first_group) {
                 own_source.clear();
                 own_source.push(b'"');
                 source_of(text, group, own_source);

@@ -177,8 +177,9 @@ pub struct Librato {
 impl Librato {
     /// A backend that has posted nothing yet.
     pub fn new(options: &Options, clock: Clock) -> Self {
+        let time = clock.clone();
         Self {
-            encoder: Encoder::new(options),
+            encoder: Encoder::new(options).timed(move || time.steady_ms()),
             service: Service::new(options),
             clock,
             waiting: None,
@@ -259,8 +260,9 @@ impl Librato {
             && let Some(suppressed) = self.said_exhausted.pass(monotonic_ms())
         {
             log::warn!(
-                "librato: a regular expression took too long on {exhausted} names and counts as not found \
-                 there; simplify includeMetrics, excludeMetrics or sourceRegex{}",
+                "librato: a regular expression took too long on {exhausted} names, or they are longer than \
+                 1 KiB, and counts as not found there; simplify includeMetrics, excludeMetrics or \
+                 sourceRegex{}",
                 more(suppressed)
             );
         }

@@ -370,3 +370,66 @@ fn a_pattern_that_takes_too_long_is_given_up_for_the_flush() {
     );
     assert_eq!(encoder.encode(&of_gauges(&["aab"]), false).exhausted, 0);
 }
+
+#[test]
+fn all_searches_of_a_flush_have_a_bound_together() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    let names: Vec<String> = (0..1000).map(|n| format!("n{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let snapshot = of_gauges(&names);
+    // Each look at the clock finds it so many milliseconds later.
+    let step = Arc::new(AtomicU64::new(0));
+    let clock = {
+        let (now, step) = (AtomicU64::new(0), step.clone());
+        move || now.fetch_add(step.load(Ordering::Relaxed), Ordering::Relaxed)
+    };
+    let options = Options {
+        exclude: vec![pattern("^n")],
+        ..Options::default()
+    };
+    let mut encoder = Encoder::new(&options).timed(clock);
+    let mut sent = |milliseconds| {
+        step.store(milliseconds, Ordering::Relaxed);
+        let found = encoder.encode(&snapshot, false);
+        (measurements(&found.batches).len(), found.exhausted)
+    };
+    // Looked at before each 16th: past 200 ms and 10 us a search with the fifth look.
+    assert_eq!(
+        sent(60),
+        (1000 - 64, 1000 - 64),
+        "what is not searched is sent"
+    );
+    assert_eq!(sent(0), (0, 0), "the next flush has a budget of its own");
+    assert_eq!(sent(3), (0, 0), "62 looks of 3 ms are within it");
+    let options = Options {
+        include: vec![pattern("^n")],
+        ..Options::default()
+    };
+    let now = AtomicU64::new(0);
+    let mut encoder = Encoder::new(&options).timed(move || now.fetch_add(60, Ordering::Relaxed));
+    let found = encoder.encode(&snapshot, false);
+    let found = (measurements(&found.batches).len(), found.exhausted);
+    assert_eq!(
+        found,
+        (64, 1000 - 64),
+        "what is not searched is not included"
+    );
+}
+
+#[test]
+fn long_names_are_not_searched() {
+    let long = |len| "x".repeat(len);
+    let (taken, left) = (long(1024), long(1025));
+    // More of them than searches that a pattern may give up.
+    let mut names = vec![left.as_str(); 100];
+    names.push(&taken);
+    let options = Options {
+        exclude: vec![pattern("x")],
+        ..Options::default()
+    };
+    let mut encoder = Encoder::new(&options);
+    let found = encoder.encode(&of_gauges(&names), false);
+    let found = (measurements(&found.batches).len(), found.exhausted);
+    assert_eq!(found, (100, 100));
+}
