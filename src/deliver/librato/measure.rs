@@ -145,10 +145,7 @@ impl Encoder {
             stopped: HashSet::default(),
             bins: Bins::default(),
             scratch: Scratch {
-                tags: Tags::new(
-                    options.folded_tags,
-                    options.source.is_some() || options.source_regex.is_some(),
-                ),
+                tags: Tags::new(options.folded_tags),
                 ..Scratch::default()
             },
         }
@@ -310,6 +307,8 @@ struct Bucket<'w, 'e, 'b> {
     name: &'b str,
     /// How much of the scratch name is of the bucket.
     named: usize,
+    /// A tag had no place beside a source, and was counted.
+    gave_way: bool,
 }
 
 impl<'e> Walk<'e> {
@@ -338,9 +337,9 @@ impl<'e> Walk<'e> {
             ..
         } = &mut *self.encoder;
         let Named { text, clean } = scratch.tags.read(bucket);
-        self.tags_dropped += scratch.tags.dropped();
         scratch.tags_json.clear();
-        (scratch.tags).write(bucket, source.as_deref(), &mut scratch.tags_json);
+        let gave_way = (scratch.tags).write(bucket, source.as_deref(), &mut scratch.tags_json);
+        self.tags_dropped += scratch.tags.dropped() + u64::from(gave_way);
         scratch.name.clear();
         scratch.name.extend_from_slice(prefix);
         // A source is looked for in the name as it came, and taken out of it.
@@ -356,6 +355,7 @@ impl<'e> Walk<'e> {
             walk: self,
             bucket,
             name: text,
+            gave_way,
         }
     }
 
@@ -421,7 +421,10 @@ impl Bucket<'_, '_, '_> {
 
     fn try_push(&mut self, suffix: &str, told: &Told) -> bool {
         let Walk {
-            encoder, batches, ..
+            encoder,
+            batches,
+            tags_dropped,
+            ..
         } = &mut *self.walk;
         let Encoder {
             scratch,
@@ -459,7 +462,9 @@ impl Bucket<'_, '_, '_> {
                     return false;
                 }
                 own_tags.clear();
-                tags.write(self.bucket, Some(own_source), own_tags);
+                let gives_way = tags.write(self.bucket, Some(own_source), own_tags);
+                *tags_dropped += u64::from(gives_way && !self.gave_way);
+                self.gave_way |= gives_way;
                 found = true;
             }
             name::clean(text, name);

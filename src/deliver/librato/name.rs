@@ -7,7 +7,9 @@
 //! ```
 //!
 //! A pair without a key or without a value is none; of a key that comes twice the last value counts. Tags are
-//! not cleaned: the service folds their case and refuses what it does not like.
+//! not cleaned: the service folds their case and refuses what it does not like. Behind the most tags that a
+//! measurement may have all others are left out and counted, whatever their keys: a bucket has room for
+//! thousands.
 //!
 //! Where folded tags are wanted, which is where DogStatsD's stand in a bucket, and Graphite's:
 //!
@@ -53,8 +55,6 @@ pub(super) struct Named<'b> {
 pub(super) struct Tags {
     /// Folded tags are tags, and all are cleaned.
     folded: bool,
-    /// Most tags, when they are cleaned.
-    most: usize,
     found: Vec<Tag>,
     /// Cleaned keys and values.
     text: String,
@@ -63,16 +63,15 @@ pub(super) struct Tags {
 }
 
 impl Tags {
-    /// As `folded` says; `sourced` when a source may come to those of a bucket.
-    pub(super) fn new(folded: bool, sourced: bool) -> Self {
+    /// As `folded` says.
+    pub(super) fn new(folded: bool) -> Self {
         Self {
             folded,
-            most: TAGS_MAX - usize::from(sourced),
             ..Self::default()
         }
     }
 
-    /// How many tags of the bucket read last were dropped.
+    /// How many tags of the bucket read last were dropped; a source may cost one more.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped
     }
@@ -135,6 +134,10 @@ impl Tags {
 
     #[inline]
     fn add(&mut self, bytes: &[u8], tag: Tag) {
+        if self.found.len() == TAGS_MAX {
+            self.dropped += 1;
+            return;
+        }
         let same = |other: &&mut Tag| bytes[other.key.clone()] == bytes[tag.key.clone()];
         match self.found.iter_mut().find(same) {
             Some(other) => {
@@ -194,7 +197,7 @@ impl Tags {
             let is_known = text[tag.value.clone()].eq_ignore_ascii_case(&text[value.clone()]);
             self.dropped += u64::from(!is_known);
             (tag.value, tag.plain) = (value, plain);
-        } else if self.found.len() < self.most {
+        } else if self.found.len() < TAGS_MAX {
             self.found.push(Tag { key, value, plain });
         } else {
             self.dropped += 1;
@@ -226,19 +229,24 @@ impl Tags {
         begin..self.text.len()
     }
 
-    /// Appends them as an object; a source takes the place of a tag of that name, or comes last.
+    /// Appends them as an object; a source takes the place of a tag of that name, or comes last. Whether the
+    /// last tag had to give way to it.
     #[inline]
-    pub(super) fn write(&self, bucket: &str, source: Option<&[u8]>, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, bucket: &str, source: Option<&[u8]>, out: &mut Vec<u8>) -> bool {
         if self.found.is_empty() && source.is_none() {
             out.extend_from_slice(b"{}");
-            return;
+            return false;
         }
         let text = if self.folded { &self.text } else { bucket };
         let is_source =
             |key: &str| key == "source" || self.folded && key.eq_ignore_ascii_case("source");
         let mut source = source;
+        let gives_way = source.is_some()
+            && self.found.len() == TAGS_MAX
+            && !(self.found.iter()).any(|tag| is_source(&text[tag.key.clone()]));
+        let kept = self.found.len() - usize::from(gives_way);
         out.push(b'{');
-        for (at, tag) in self.found.iter().enumerate() {
+        for (at, tag) in self.found[..kept].iter().enumerate() {
             if at > 0 {
                 out.push(b',');
             }
@@ -271,6 +279,7 @@ impl Tags {
             out.extend_from_slice(json);
         }
         out.push(b'}');
+        gives_way
     }
 }
 

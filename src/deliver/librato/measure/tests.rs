@@ -433,3 +433,34 @@ fn long_names_are_not_searched() {
     let found = (measurements(&found.batches).len(), found.exhausted);
     assert_eq!(found, (100, 100));
 }
+
+#[test]
+fn a_tag_gives_way_to_a_source_only_where_there_is_one() {
+    let many: String = (0..50).map(|n| format!(";t{n}=v")).collect();
+    let (plain, sourced) = (format!("plain{many}"), format!("web.x{many}"));
+    let options = Options {
+        folded_tags: true,
+        source_regex: Some(pattern(r"^(web)\.")),
+        ..Options::default()
+    };
+    let mut encoder = Encoder::new(&options);
+    let found = encoder.encode(&of_gauges(&[&plain]), false);
+    let tags = |found: &Encoded| measurements(&found.batches)[0].matches("\":").count();
+    assert_eq!((tags(&found), found.tags_dropped), (50, 0));
+    let found = encoder.encode(&of_gauges(&[&sourced]), false);
+    assert_eq!((tags(&found), found.tags_dropped), (50, 1));
+    // Once for each bucket, however many measurements it has.
+    let timer = Timer {
+        name: sourced.as_str().into(),
+        samples: 0..2,
+        ..Timer::default()
+    };
+    let snapshot = Snapshot {
+        timers: vec![timer],
+        samples: vec![1.0, 2.0],
+        ..Snapshot::default()
+    };
+    let found = encoder.encode(&snapshot, false);
+    assert_eq!(measurements(&found.batches).len(), 2);
+    assert_eq!(found.tags_dropped, 1);
+}

@@ -2,23 +2,25 @@
 
 use super::*;
 
-fn written(tags: &Tags, bucket: &str, source: Option<&str>) -> String {
+/// As JSON, and whether a tag gave way to the source.
+fn written(tags: &Tags, bucket: &str, source: Option<&str>) -> (String, bool) {
     let mut out = Vec::new();
-    tags.write(bucket, source.map(str::as_bytes), &mut out);
-    String::from_utf8(out).expect("text")
+    let gave_way = tags.write(bucket, source.map(str::as_bytes), &mut out);
+    (String::from_utf8(out).expect("text"), gave_way)
 }
 
 fn read(bucket: &str, source: Option<&str>) -> (String, String) {
-    let mut tags = Tags::new(false, source.is_some());
+    let mut tags = Tags::new(false);
     let name = tags.read(bucket).text;
-    (name.into(), written(&tags, bucket, source))
+    (name.into(), written(&tags, bucket, source).0)
 }
 
 /// Name, tags and how many were dropped, where folded tags count.
 fn folded(bucket: &str, source: Option<&str>) -> (String, String, u64) {
-    let mut tags = Tags::new(true, source.is_some());
+    let mut tags = Tags::new(true);
     let name = tags.read(bucket).text;
-    (name.into(), written(&tags, bucket, source), tags.dropped())
+    let (json, gave_way) = written(&tags, bucket, source);
+    (name.into(), json, tags.dropped() + u64::from(gave_way))
 }
 
 #[test]
@@ -126,6 +128,29 @@ fn folded_tags_are_cut_and_not_more_than_the_service_takes() {
     assert!(tags.ends_with(r#","t48":"v","source":"s"}"#), "{tags}");
     let (_, tags, _) = folded("a;Source=x", Some("\"s\""));
     assert_eq!(tags, r#"{"source":"s"}"#);
+    // It takes the place of one of its name.
+    let most: String = (0..49).map(|n| format!(";t{n}=v")).collect();
+    let (_, tags, dropped) = folded(&format!("a;Source=x{most}"), Some("\"s\""));
+    assert_eq!((tags.matches(':').count(), dropped), (50, 0));
+    assert!(tags.ends_with(r#","t48":"v"}"#), "{tags}");
+}
+
+#[test]
+fn of_thousands_of_tags_those_are_looked_at_that_may_be_sent() {
+    let mut bucket = String::from("a#t0=w");
+    bucket.extend((0..13_000).map(|n| format!(",t{n}=v")));
+    let mut tags = Tags::new(false);
+    tags.read(&bucket);
+    assert_eq!(tags.dropped(), 13_000 - 50);
+    let (json, gave_way) = written(&tags, &bucket, None);
+    assert_eq!((json.matches(':').count(), gave_way), (50, false));
+    assert!(json.starts_with(r#"{"t0":"v","t1":"v","#), "{json}");
+    assert!(json.ends_with(r#","t49":"v"}"#), "{json}");
+    let (json, gave_way) = written(&tags, &bucket, Some("\"s\""));
+    assert_eq!((json.matches(':').count(), gave_way), (50, true));
+    assert!(json.ends_with(r#","t48":"v","source":"s"}"#), "{json}");
+    tags.read("a#t0=w,");
+    assert_eq!(tags.dropped(), 0);
 }
 
 #[test]
