@@ -394,7 +394,7 @@ fn all_searches_of_a_flush_have_a_bound_together() {
         let found = encoder.encode(&snapshot, false);
         (measurements(&found.batches).len(), found.exhausted)
     };
-    // Looked at before each 16th: past 200 ms and 10 us a search with the fifth look.
+    // Looked at before each 16th: past 200 ms and 25 us a search with the fifth look.
     assert_eq!(
         sent(60),
         (1000 - 64, 1000 - 64),
