@@ -1,4 +1,4 @@
-//! Measurements -> the bodies of posts, so many to each.
+//! Measurements -> the bodies of posts, so many to each, and not much more than a megabyte.
 
 use super::summary::Summary;
 use crate::deliver::number;
@@ -7,6 +7,9 @@ use crate::deliver::number;
 const MEASUREMENTS: &str = "/v1/measurements";
 /// Where those without go.
 const METRICS: &str = "/v1/metrics";
+
+/// A body that has come to so many bytes is closed. The service refuses those above 3 MB.
+const BODY_FULL: usize = 1_000_000;
 
 /// One post.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,7 +156,9 @@ impl Batches {
                 legacy.count += 1;
             }
         }
-        if self.count == self.limit {
+        let legacy = self.legacy.as_ref();
+        let legacy = legacy.map_or(0, |legacy| legacy.gauges.len() + legacy.counters.len());
+        if self.count == self.limit || self.body.len().max(legacy) >= BODY_FULL {
             self.close();
         }
         all
@@ -231,6 +236,32 @@ mod tests {
         assert_eq!(posts(0, 2), [0; 0]);
         assert_eq!(posts(1203, 500), [500, 500, 203]);
         assert_eq!(posts(500, 500), [500]);
+    }
+
+    #[test]
+    fn a_post_ends_when_its_body_is_long_in_either_way() {
+        let long = |of_tags: usize, of_source: usize| {
+            let tags = format!("{{\"a\":\"{}\"}}", "x".repeat(of_tags));
+            let source = format!("\"{}\"", "x".repeat(of_source));
+            let mut batches = Batches::new(7, b"{}", usize::MAX, true);
+            for _ in 0..150 {
+                batches.push(
+                    b"a",
+                    &Told::Value(1.0),
+                    tags.as_bytes(),
+                    Some(source.as_bytes()),
+                );
+            }
+            let posts = batches.finish();
+            let longest = posts.iter().map(|post| post.body.len()).max();
+            assert!(longest < Some(BODY_FULL + 20_000 + 200), "{longest:?}");
+            let all: usize = posts.iter().map(|post| post.measurements).sum();
+            assert_eq!(all, 300);
+            posts.len()
+        };
+        assert_eq!(long(20_000, 10), 6);
+        assert_eq!(long(10, 20_000), 6);
+        assert_eq!(long(10, 10), 2);
     }
 
     #[test]
