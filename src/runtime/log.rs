@@ -24,6 +24,10 @@ pub struct Options {
     pub syslog: Option<Syslog>,
 }
 
+/// Libraries that log each failure as an error, without limit, which whoever called them says as well:
+/// silent, unless `RUST_LOG` names them.
+const NEEDLESS: [&str; 1] = ["rustls_platform_verifier"];
+
 /// Whether lines received go to the log.
 /// Written by [`set`], read by every worker once a batch. Relaxed: nothing else is published through it.
 static DUMPING: AtomicBool = AtomicBool::new(false);
@@ -62,10 +66,7 @@ pub fn set(options: &Options) {
     } else {
         LevelFilter::Info
     };
-    let filter = env_logger::Builder::new()
-        .filter_level(level)
-        .parse_default_env()
-        .build();
+    let filter = filter(level);
     if OURS.load(Ordering::Relaxed) {
         log::set_max_level(filter.filter());
     }
@@ -83,6 +84,16 @@ pub fn set(options: &Options) {
         }
     }
     DUMPING.store(options.dump, Ordering::Relaxed);
+}
+
+/// What is logged: `RUST_LOG`, or this level without it.
+fn filter(level: LevelFilter) -> env_logger::Logger {
+    let mut builder = env_logger::Builder::new();
+    builder.filter_level(level);
+    for target in NEEDLESS {
+        builder.filter_module(target, LevelFilter::Off);
+    }
+    builder.parse_default_env().build()
 }
 
 /// Gives the last lines so long to be written: for the end of a process.
@@ -206,6 +217,19 @@ mod tests {
         assert_eq!(line(Level::Error, "x"), "3 Nov 07:05:09 - ERROR: x");
         assert_eq!(line(Level::Debug, "x"), "3 Nov 07:05:09 - DEBUG: x");
         assert_eq!(line(Level::Trace, "x"), "3 Nov 07:05:09 - DEBUG: x");
+    }
+
+    #[test]
+    fn a_library_that_repeats_what_we_say_is_silent() {
+        use log::Log as _;
+        let filter = filter(LevelFilter::Debug);
+        let enabled = |target| {
+            let metadata = log::Metadata::builder();
+            let metadata = { metadata }.level(Level::Error).target(target).build();
+            filter.enabled(&metadata)
+        };
+        assert!(enabled("statsd_fast::deliver"));
+        assert!(!enabled("rustls_platform_verifier::verification::others"));
     }
 
     #[test]
