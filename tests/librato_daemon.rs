@@ -239,16 +239,47 @@ fn a_fault_is_noticed_by_nobody(fault: Fault, options: Value, says: &str) {
 }
 
 #[test]
+fn a_receiver_that_is_busy_is_noticed_by_nobody_beside_it() {
+    a_fault_is_noticed_by_nobody(Fault::Answer(busy()), json!({}), "HTTP 503: busy");
+}
+
+/// The same with a fault after which nobody knows what is stored: each flush is lost after its retry.
+fn a_doubt_is_noticed_by_nobody(fault: Fault, options: Value, says: &str) {
+    let (carbon, api) = (FakeCarbon::start(), FakeApi::start(Rules::default()));
+    api.script(repeat_n(fault, ALL));
+    let daemon = Daemon::start(&ticking(&carbon, api.url(), options), &[]);
+    send(&daemon, "first:1|c");
+    let line = daemon.wait_for_line("librato: 1 of 1 posts of a flush were lost: ");
+    assert!(line.contains(&format!("{}/v1/", api.url())), "{line}");
+    assert!(line.contains(says), "{line}");
+    assert!(
+        line.contains("; it may be stored, so it is not sent again"),
+        "{line}"
+    );
+    neighbours_do_not_notice(&daemon, &carbon);
+    api.heal();
+    send(&daemon, "last:1|c");
+    let stored = api.wait_for_stored(|stored| sum(stored, "last") >= 1.0);
+    assert_eq!((sum(&stored, "last"), sum(&stored, "first")), (1.0, 0.0));
+    let first = r#""name":"first","value":1,"#;
+    let has_first = |body: &[u8]| String::from_utf8_lossy(body).contains(first);
+    let requests = api.requests();
+    let posts = requests.iter().filter(|request| has_first(&request.body));
+    assert_eq!(posts.count(), 2);
+    let waited = (daemon.lines().iter()).any(|line| line.contains("and waits: "));
+    assert!(!waited, "{:?}", daemon.lines());
+}
+
+#[test]
 fn a_receiver_that_resets_in_its_answer_is_noticed_by_nobody_beside_it() {
-    let fault = Fault::Reset(HALF.to_vec());
-    a_fault_is_noticed_by_nobody(fault, json!({}), "reset");
+    a_doubt_is_noticed_by_nobody(Fault::Reset(HALF.to_vec()), json!({}), "reset");
 }
 
 #[test]
 fn a_receiver_that_trickles_is_noticed_by_nobody_beside_it() {
     let fault = Fault::Trickle(b"HTTP/1.1 202 Accepted\r\n".into(), Duration::from_secs(1));
     let options = json!({"postTimeoutSecs": 0.4});
-    a_fault_is_noticed_by_nobody(fault, options, "raise `librato.postTimeoutSecs`");
+    a_doubt_is_noticed_by_nobody(fault, options, "raise `librato.postTimeoutSecs`");
 }
 
 #[test]
@@ -501,6 +532,73 @@ fn what_waited_for_the_end_of_a_pause_is_delivered() {
         requests[0].body, requests[1].body,
         "the one refused is first"
     );
+}
+
+/// One post is taken, one is told to wait so long.
+fn half_taken(seconds: u32) -> [Fault; 2] {
+    let limit = Answer::text(429, "slow down").with("Retry-After", seconds);
+    [Fault::Late(Duration::ZERO), Fault::Answer(limit)]
+}
+
+/// What is stored of two counters.
+fn sums(api: &FakeApi) -> (f64, f64) {
+    let stored = api.stored();
+    (sum(&stored, "a"), sum(&stored, "b"))
+}
+
+#[test]
+fn what_the_service_did_not_take_of_a_flush_goes_before_the_next() {
+    let (carbon, api) = (FakeCarbon::start(), FakeApi::start(Rules::default()));
+    api.script(half_taken(1));
+    let mut config = ticking(&carbon, api.url(), json!({"batchSize": 1}));
+    config["deleteIdleStats"] = json!(true);
+    let daemon = Daemon::start(&config, &[]);
+    send(&daemon, "a:3|c\nb:4|c");
+    let line =
+        daemon.wait_for_line("librato: 1 of 2 posts of a flush wait and go before the next: ");
+    assert!(line.contains("HTTP 429: slow down"), "{line}");
+    send(&daemon, "c:5|c");
+    api.wait_for_stored(|stored| sum(stored, "c") >= 5.0);
+    assert_eq!(sums(&api), (3.0, 4.0), "each once");
+    let requests = api.requests();
+    assert_eq!(requests.len(), 4);
+    let refused = [&requests[0].body, &requests[1].body];
+    assert!(
+        refused.contains(&&requests[2].body),
+        "before the next flush"
+    );
+}
+
+#[test]
+fn a_stop_waits_for_a_pause_that_ends_before_its_deadline() {
+    let limit = Answer::text(429, "slow down").with("Retry-After", 1);
+    for (faults, posts) in [
+        (vec![Fault::Answer(limit)], 500),
+        (half_taken(1).to_vec(), 1),
+    ] {
+        let (carbon, api) = (FakeCarbon::start(), FakeApi::start(Rules::default()));
+        api.script(faults);
+        let options = json!({"batchSize": posts});
+        let mut daemon = Daemon::start(&stopping(&carbon, api.url(), options), &[]);
+        send(&daemon, "a:3|c\nb:4|c");
+        assert_eq!(daemon.terminate().code(), Some(0));
+        assert_eq!(sums(&api), (3.0, 4.0), "{posts}");
+        assert_eq!(flushes_not_delivered(&daemon), "0 flushes not delivered");
+    }
+}
+
+#[test]
+fn what_waits_of_a_flush_at_a_stop_is_lost_and_said() {
+    let (carbon, api) = (FakeCarbon::start(), FakeApi::start(Rules::default()));
+    api.script(half_taken(NEVER));
+    let options = json!({"batchSize": 1});
+    let mut daemon = Daemon::start(&stopping(&carbon, api.url(), options), &[]);
+    send(&daemon, "a:3|c\nb:4|c");
+    assert_eq!(daemon.terminate().code(), Some(0));
+    let line = daemon.wait_for_line("librato: posts not delivered at the end and lost: 1: ");
+    assert!(line.contains("the service asked for a pause of "), "{line}");
+    let (a, b) = sums(&api);
+    assert!(a + b == 3.0 || a + b == 4.0, "{a} {b}");
 }
 
 #[test]

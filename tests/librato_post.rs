@@ -266,13 +266,16 @@ fn an_answer_without_end_is_not_read() {
     let (outcome, _) = meet([endless(length, "x")], PATIENT);
     assert_eq!(counts(&outcome), [0, 1, 1]);
     assert!(error(&outcome).len() < 1000, "{outcome:?}");
+    let fault = endless("", "x");
+    let (outcome, _) = meet([fault.clone(), fault], PATIENT);
+    assert_eq!(counts(&outcome), [0, 1, 2]);
     for fault in [
-        endless("", "x"),
         endless("HTTP/1.1 202 Accepted\r\n", "x: y\r\n"),
         endless("HTTP/1.1 202 Accepted\r\nx: ", "y"),
     ] {
-        let (outcome, _) = meet([fault.clone(), fault], PATIENT);
-        assert_eq!(counts(&outcome), [0, 1, 2]);
+        // The client refuses the head; the status decides.
+        let (outcome, requests) = meet([fault.clone(), fault], PATIENT);
+        assert_eq!((counts(&outcome), requests.len()), ([1, 0, 0], 1));
     }
 }
 
@@ -314,7 +317,8 @@ fn a_service_that_wants_a_rest_gets_it() {
     let (outcome, _) = meet([Fault::Answer(unbounded)], PATIENT);
     assert_eq!(outcome.retry_after, Some(Duration::from_secs(900)));
     let (outcome, requests) = meet([Fault::Answer(Answer::text(429, ""))], PATIENT);
-    assert_eq!((outcome.retry_after, requests.len()), (None, 1));
+    assert_eq!(outcome.retry_after, Some(Duration::from_secs(10)));
+    assert_eq!(requests.len(), 1);
     // One no longer than the pause is taken there.
     let api = FakeApi::start(Rules::default());
     api.script((0..4).map(|_| Fault::Answer(Answer::text(503, "").with("Retry-After", 0))));
@@ -348,6 +352,95 @@ fn who_waits_before_the_retry_may_cut_the_pause_but_not_the_rest() {
         assert_eq!(pauses, [options.retry_delay - rest]);
         assert!(start.elapsed() >= rest);
     }
+}
+
+/// What one meets twice, and whether the batch may be posted another time.
+#[test]
+fn only_what_surely_was_not_processed_is_left() {
+    let answer = |status| Fault::Answer(Answer::text(status, ""));
+    let reset = || Fault::Reset(b"HTTP/1.1 2".to_vec());
+    let hang = || Fault::Hang(Vec::new());
+    let at_once = |status| Fault::Answer(Answer::text(status, "").with("Retry-After", 0));
+    for (faults, left) in [
+        (vec![answer(503), answer(503)], 1),
+        (vec![answer(429)], 1),
+        (vec![answer(503), at_once(429)], 1),
+        (vec![answer(500), answer(500)], 0),
+        (vec![answer(502), answer(502)], 0),
+        (vec![answer(504), answer(504)], 0),
+        (vec![hang(), hang()], 0),
+        (vec![reset(), reset()], 0),
+        // The first attempt may be stored.
+        (vec![reset(), answer(503)], 0),
+        (vec![answer(503), reset()], 0),
+        (vec![answer(400)], 0),
+    ] {
+        let hangs = matches!(faults[0], Fault::Hang(_));
+        let posts = faults.len();
+        let (outcome, _) = meet(faults.clone(), if hangs { HASTY } else { PATIENT });
+        let told = (outcome.lost, outcome.left.len(), outcome.failed);
+        assert_eq!(told, (1 - left, left, posts), "{faults:?}");
+        let kept = vec![batch("a"); left];
+        assert_eq!(outcome.left, kept, "{faults:?}");
+        let doubtful = left == 0 && posts == 2;
+        let says = error(&outcome).contains("may be stored, so it is not sent again");
+        assert_eq!(says, doubtful, "{outcome:?}");
+    }
+    let api = options("http://127.0.0.1:1");
+    let outcome = post(&api, vec![batch("a"), batch("b")]);
+    assert_eq!(outcome.left, [batch("a"), batch("b")]);
+}
+
+#[test]
+fn the_status_decides_over_an_answer_with_a_header_that_is_none() {
+    let rest = b"Content-Length: 2\r\n\r\n{}";
+    let latin = [b"HTTP/1.1 202 A\r\nX-Node: caf\xe9\r\n", &rest[..]].concat();
+    let twice = b"HTTP/1.1 202 A\r\nContent-Length: 2, 2\r\n\r\n{}".to_vec();
+    for said in [latin, twice] {
+        let (outcome, requests) = meet([Fault::Raw(said)], PATIENT);
+        assert_eq!((counts(&outcome), requests.len()), ([1, 0, 0], 1));
+    }
+    let refused = b"HTTP/1.1 401 No\r\nX-Node: caf\xe9\r\n\r\n".to_vec();
+    let (outcome, requests) = meet([Fault::Raw(refused)], PATIENT);
+    assert_eq!((counts(&outcome), requests.len()), ([0, 1, 1], 1));
+    assert!(error(&outcome).contains("HTTP 401; "), "{outcome:?}");
+}
+
+#[test]
+fn a_rest_is_kept_after_a_post_taken_in_part() {
+    let summary = json!({"measurements": {"summary": {"accepted": 1, "failed": 1}}, "errors": [1]});
+    let answer = Answer::json(429, &summary).with("Retry-After", 600);
+    let (outcome, _) = meet([Fault::Answer(answer)], PATIENT);
+    assert_eq!((counts(&outcome), outcome.refused), ([1, 0, 0], 1));
+    assert_eq!(outcome.retry_after, Some(Duration::from_secs(600)));
+}
+
+#[test]
+fn no_more_can_be_refused_than_was_sent() {
+    let summary = json!({"measurements": {"summary": {"accepted": 1, "failed": u64::MAX}}});
+    let (outcome, _) = meet([Fault::Answer(Answer::json(202, &summary))], PATIENT);
+    assert_eq!((counts(&outcome), outcome.refused), ([1, 0, 0], 1));
+}
+
+#[test]
+fn a_long_answer_is_read() {
+    let mut listed = json!({"measurements": {"summary": {"accepted": 0, "failed": 1}}});
+    listed["errors"] = json!(["x".repeat(500_000)]);
+    let (outcome, _) = meet([Fault::Answer(Answer::json(202, &listed))], PATIENT);
+    assert_eq!((counts(&outcome), outcome.refused), ([1, 0, 0], 1));
+    // Up to a limit.
+    listed["errors"] = json!(["x".repeat(1_100_000)]);
+    let (outcome, _) = meet([Fault::Answer(Answer::json(202, &listed))], PATIENT);
+    assert_eq!((counts(&outcome), outcome.refused), ([1, 0, 0], 0));
+}
+
+#[test]
+fn only_names_that_were_sent_can_conflict() {
+    let complaint = |name| format!("'{name}' is a GAUGE, but was submitted as different type");
+    let names = ["tok123", "a", "other"].map(complaint);
+    let body = json!({"errors": {"params": {"type": names}}});
+    let (outcome, _) = meet([Fault::Answer(Answer::json(400, &body))], PATIENT);
+    assert_eq!(outcome.conflicts, ["a"]);
 }
 
 #[test]
@@ -463,12 +556,18 @@ fn batches_go_out_four_at_a_time() {
 #[test]
 fn the_token_does_not_come_back_in_an_error() {
     let api = FakeApi::start(Rules::default());
-    let echo = "tok123 and dXNlckBleGFtcGxlLmNvbTp0b2sxMjM=";
-    api.script([Fault::Answer(Answer::text(401, echo))]);
     let url = api.url().replace("http://", "http://someone:tok123@");
-    let outcome = post(&options(&url), vec![batch("a")]);
-    let error = error(&outcome);
-    assert!(error.contains("HTTP 401: *** and ***; "), "{error}");
-    let debug = format!("{outcome:?}");
-    assert!(!debug.contains("tok123"), "{debug}");
+    for (echo, shown) in [
+        ("tok123 and dXNlckBleGFtcGxlLmNvbTp0b2sxMjM=", "*** and ***"),
+        (r"%74ok123 and \u0074ok123", "*** and ***"),
+        // The end would be cut off.
+        (&format!("{}tok123", "x".repeat(295)), "x***"),
+    ] {
+        api.script([Fault::Answer(Answer::text(401, echo))]);
+        let outcome = post(&options(&url), vec![batch("a")]);
+        let error = error(&outcome);
+        assert!(error.contains(&format!("{shown}; ")), "{error}");
+        let debug = format!("{outcome:?}");
+        assert!(!debug.contains("tok12"), "{debug}");
+    }
 }

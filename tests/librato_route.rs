@@ -9,8 +9,8 @@
 mod librato_api;
 
 use librato_api::{
-    Authority, FakeApi, HASTY, Manner, PATIENT, Rules, batch, counts, error, kind, options, post,
-    proxy, proxy_on,
+    Authority, FakeApi, Fault, HASTY, Manner, PATIENT, Rules, batch, counts, error, kind, options,
+    post, proxy, proxy_on,
 };
 use statsd_fast::deliver::librato::Options;
 use std::io::ErrorKind;
@@ -75,6 +75,10 @@ fn a_proxy_that_does_not_connect_is_named() {
             Manner::Refuses("HTTP/1.1 403 No\r\n\r\n"),
             "HTTP/1.1 403 No",
         ),
+        (
+            Manner::Refuses("HTTP/1.1 403 You sent dXNlcjpzZWNyZXQ= or user:secret\r\n\r\n"),
+            "You sent *** or user:***",
+        ),
         (Manner::Refuses("HTTP/1.1 200 cut"), "the proxy"),
         (Manner::Hangs, "no answer in time"),
         (Manner::Leaves, "the proxy"),
@@ -87,6 +91,7 @@ fn a_proxy_that_does_not_connect_is_named() {
         };
         let outcome = post(&options, vec![batch("a")]);
         assert_eq!(counts(&outcome), [0, 1, 2], "{says}");
+        assert_eq!(outcome.left, [batch("a")], "nothing was sent to the API");
         let error = error(&outcome);
         assert!(error.contains(&format!("the proxy {address}: ")), "{error}");
         assert!(error.contains(says) && !error.contains("secret"), "{error}");
@@ -176,10 +181,16 @@ fn alone_certificates_are_checked() {
         let api = FakeApi::start_encrypted(rules(), encrypts);
         let outcome = post(&options(api.url()), vec![batch("a")]);
         assert_eq!(counts(&outcome), [0, 1, 2], "{says}");
+        assert_eq!(outcome.left, [batch("a")], "it did not get that far");
         let error = error(&outcome);
         assert!(error.contains(says), "{error}");
         assert_eq!(api.requests().len(), 0, "{says}");
     }
+
+    // What was sent may be stored.
+    good.script([Fault::Reset(Vec::new()), Fault::Raw(Vec::new())]);
+    let outcome = post(&options(good.url()), vec![batch("a")]);
+    assert_eq!((outcome.lost, outcome.left.len()), (1, 0), "{outcome:?}");
 
     let clear = FakeApi::start(Rules::default());
     let wrong = clear.url().replace("http://127.0.0.1", "https://localhost");

@@ -245,6 +245,9 @@ impl Runners {
     /// then is counted as dropped; returns how many flushes were dropped since the start, for whatever
     /// reason.
     pub fn finish(self, deadline: Instant) -> u64 {
+        for runner in self.retired.iter().chain(&self.running) {
+            runner.queue.ends_by(deadline);
+        }
         // Closed first: they deliver what waits, and end, while a target of the repeater may hang.
         self.outboxes.boxes().clear();
         if let Some(repeater) = self.repeater {
@@ -325,11 +328,9 @@ fn run(backend: &Backend, clock: &Clock, outside: &Outside, snapshots: &Queue, s
             let mut librato = Librato::new(options, clock.clone());
             // Its errors name the address and the way out.
             run_until_delivered(outside, snapshots, "librato", "", |snapshot| {
-                // A stop does not wait for the retry; it has a deadline. With other options, who has them
-                // tries again.
-                let pause = |at_most| snapshots.pause(at_most);
-                librato.deliver(snapshot, outside, status, pause)
+                librato.deliver(snapshot, outside, status, snapshots)
             });
+            librato.finish(outside, status, snapshots);
         }
         Backend::Graphite(options) => {
             let mut graphite = Graphite::new(options, clock.clone());

@@ -7,7 +7,7 @@ use crate::runtime::clock::monotonic_ms;
 use crate::runtime::rate_limit::RateLimit;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What may wait for one backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +65,8 @@ struct State {
     sent: Option<(Arc<Snapshot>, usize)>,
     /// No flush will come any more from the flusher.
     closed: bool,
+    /// When the process ends, once it is stopping.
+    ends: Option<Instant>,
     /// Nobody will take one out any more.
     abandoned: bool,
     /// The outbox that has taken this one's place; also of use when this one is abandoned, to one whose
@@ -286,6 +288,23 @@ impl Queue {
         let waited = self.shared.changed.wait_timeout_while(state, at_most, open);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         state.heir.is_none()
+    }
+
+    /// The process is stopping, and waits for the backend until then.
+    pub fn ends_by(&self, deadline: Instant) {
+        self.shared.state().ends = Some(deadline);
+    }
+
+    /// Waits so long if the process is stopping and will still be there then; returns whether it did. Before
+    /// a stop there is no need: other flushes follow.
+    pub fn sleep_out(&self, pause: Duration) -> bool {
+        let ends = self.shared.state().ends;
+        let left = ends.map(|ends| ends.saturating_duration_since(Instant::now()));
+        let is_enough = left.is_some_and(|left| pause < left);
+        if is_enough {
+            std::thread::sleep(pause);
+        }
+        is_enough
     }
 
     /// Whether no flush will come any more.

@@ -44,9 +44,13 @@ pub(crate) fn post(options: &Options, batches: Vec<Batch>) -> Outcome {
     })
 }
 
-/// How many were delivered, lost, and failed.
+/// How many were delivered, how many were not (whether lost or left), and how many posts failed.
 pub(crate) fn counts(outcome: &Outcome) -> [usize; 3] {
-    [outcome.delivered, outcome.lost, outcome.failed]
+    [
+        outcome.delivered,
+        outcome.lost + outcome.left.len(),
+        outcome.failed,
+    ]
 }
 
 /// What was lost, why, and the way out.

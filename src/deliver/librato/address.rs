@@ -79,6 +79,8 @@ pub(super) struct Proxy {
     pub(super) port: u16,
     /// The value of the header that lets us in, if one is needed.
     pub(super) authorization: Option<String>,
+    /// The password in it; it is shown nowhere.
+    pub(super) password: String,
 }
 
 impl Proxy {
@@ -91,10 +93,11 @@ impl Proxy {
             Some((scheme, rest)) if scheme == "http" => {
                 let (credentials, authority, _) = split(rest);
                 let (host, port) = host_and_port(authority, 80)?;
-                let authorization = credentials.map(|credentials| {
-                    let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
-                    basic(&unescape(user), &unescape(password))
-                });
+                let (user, password) = credentials
+                    .map(|credentials| credentials.split_once(':').unwrap_or((credentials, "")))
+                    .map(|(user, password)| (unescape(user), unescape(password)))
+                    .unwrap_or_default();
+                let authorization = credentials.map(|_| basic(&user, &password));
                 Ok(Self {
                     host: match host {
                         Host::Name(name) => name,
@@ -102,6 +105,7 @@ impl Proxy {
                     },
                     port,
                     authorization,
+                    password,
                 })
             }
             Some((scheme, _)) if scheme == "https" => Err(
@@ -298,6 +302,7 @@ mod tests {
         let proxy = Proxy::parse("http://user:p%40ss@proxy:3128/").expect("an address");
         assert_eq!((proxy.host.as_str(), proxy.port), ("proxy", 3128));
         assert_eq!(proxy.authorization, Some(basic("user", "p@ss")));
+        assert_eq!(proxy.password, "p@ss");
         assert_eq!(format!("{proxy:?}"), "Proxy(proxy:3128)");
         let proxy = Proxy::parse("http://proxy").expect("an address");
         assert_eq!((proxy.port, proxy.authorization), (80, None));

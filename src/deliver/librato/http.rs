@@ -10,28 +10,48 @@
 //! * It follows redirections, with the credentials: that is switched off.
 //! * It reads a body without end, and heads almost: we stop at [`BODY_MAX`], the tunnel at [`ANSWER_MAX`].
 //! * It takes an answer that is none for a status of 503, half a status for a whole one, and a head that
-//!   breaks off for a complete one: an answer counts when its head has ended. Encrypted, the TLS library sees
-//!   to that.
-//! * It panics over some answers: it has a thread of its own, whose panic is an error here.
+//!   breaks off for a complete one: an answer counts when its head has ended. Encrypted we see no head: one
+//!   that the server ends in the middle, as TLS ends a connection, counts as complete.
+//! * It refuses answers over a header, and panics over some, in a thread of its own: the status counts all
+//!   the same, where we see it, or a post that was taken would be sent again.
 
 use super::address::{Api, Proxy, basic};
 use super::reply::Reply;
-use super::tunnel::{self, ENTRANCE_USER, Entrance, Route};
+use super::tunnel::{self, Carried, ENTRANCE_USER, Entrance, Route};
 use std::fmt;
 use std::io::{self, Read};
 use std::time::Instant;
 
 /// How much of an answer's body is read, in bytes.
-const BODY_MAX: u64 = 64 * 1024;
+const BODY_MAX: u64 = 1024 * 1024;
 
 /// How much a peer may say in all, certificates included, in bytes.
 const ANSWER_MAX: u64 = 4 * BODY_MAX;
+
+/// The most that a TLS client says in records of application data before its request, in bytes: the end of
+/// its handshake and an alert come to 88. The head of a request alone is longer than this.
+const HANDSHAKE_DATA_MAX: u64 = 128;
 
 /// What we call ourselves.
 const USER_AGENT: &str = concat!("statsd-fast/", env!("CARGO_PKG_VERSION"));
 
 /// The reason that the client makes up for an answer without a status line.
 const NO_STATUS_LINE: &str = "Server did not provide a status line";
+
+/// A post without an answer.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    /// Why.
+    pub(super) error: io::Error,
+    /// Whether any of the request may have gone out; if not, the server has not processed it.
+    pub(super) sent: bool,
+}
+
+impl Unanswered {
+    fn unsent(error: io::Error) -> Self {
+        Self { error, sent: false }
+    }
+}
 
 /// Posts to one API. A connection for each post, from any thread.
 pub(super) struct Client {
@@ -55,22 +75,34 @@ impl Client {
         self.api.url(route)
     }
 
-    /// The credentials as they are sent.
-    pub(super) fn authorization(&self) -> &str {
-        &self.authorization
+    /// What we show to the server and to the proxy, and must not show to anybody else.
+    pub(super) fn credentials(&self) -> impl Iterator<Item = &str> {
+        let proxy = self.proxy.iter();
+        let of_proxy =
+            proxy.flat_map(|proxy| [proxy.authorization.as_deref(), Some(&proxy.password)]);
+        [Some(&*self.authorization)]
+            .into_iter()
+            .chain(of_proxy)
+            .flatten()
+            .map(|secret| secret.trim_start_matches("Basic "))
     }
 
     /// Posts JSON and waits for the answer, at most until the deadline.
     ///
     /// # Errors
     /// When there was no answer, for whatever reason.
-    pub(super) fn post(&self, route: &str, body: &[u8], deadline: Instant) -> io::Result<Reply> {
+    pub(super) fn post(
+        &self,
+        route: &str,
+        body: &[u8],
+        deadline: Instant,
+    ) -> Result<Reply, Unanswered> {
         let way = Route {
             host: &self.api.host,
             port: self.api.port,
             proxy: self.proxy.as_ref(),
         };
-        let peer = tunnel::dial(&way, deadline)?;
+        let peer = tunnel::dial(&way, deadline).map_err(Unanswered::unsent)?;
         let request = minreq::post(self.url(route))
             .with_header("Authorization", &*self.authorization)
             .with_header("Content-Type", "application/json")
@@ -80,21 +112,39 @@ impl Client {
             .with_follow_redirects(false);
         let carried = tunnel::carry(&peer, ANSWER_MAX, deadline, |entrance| {
             exchange(request, entrance, deadline)
-        })?;
-        let head_ended = self.api.https || carried.heard.empty_line;
-        match (carried.answer, carried.heard.broken) {
-            (Some(Ok(reply)), _) if head_ended => Ok(reply),
-            (Some(Ok(_)), None) => Err(io::Error::new(
+        });
+        let Carried {
+            answer,
+            heard,
+            said,
+        } = carried.map_err(Unanswered::unsent)?;
+        let sent = match self.api.https {
+            true => said.data > HANDSHAKE_DATA_MAX,
+            false => said.bytes > 0,
+        };
+        // What the client does not bear may still have a status. Encrypted, we see none.
+        let status = heard.status.filter(|_| !self.api.https);
+        let status = status.filter(|_| heard.empty_line || heard.broken.is_none());
+        if let (Some(Err(_)) | None, Some(status)) = (&answer, status) {
+            return Ok(Reply {
+                status,
+                ..Reply::default()
+            });
+        }
+        let error = match (answer, heard.broken) {
+            (Some(Ok(reply)), _) if self.api.https || heard.empty_line => return Ok(reply),
+            (Some(Ok(_)), None) => io::Error::new(
                 io::ErrorKind::UnexpectedEof,
                 "the answer broke off in its head",
-            )),
+            ),
             // What the client makes of a broken connection says less than what broke it.
-            (_, Some(broken)) => Err(broken),
-            (Some(Err(error)), None) => Err(error),
-            (None, None) => Err(io::Error::other(
+            (_, Some(broken)) => broken,
+            (Some(Err(error)), None) => error,
+            (None, None) => io::Error::other(
                 "the HTTP client panicked over the answer; please report the message above",
-            )),
-        }
+            ),
+        };
+        Err(Unanswered { error, sent })
     }
 }
 
@@ -140,9 +190,14 @@ fn exchange(request: minreq::Request, entrance: &Entrance, deadline: Instant) ->
         retry_after: header("retry-after"),
         location: header("location"),
         body: Vec::new(),
+        cut: false,
     };
     // The status decides; a body that breaks off is read as far as it goes.
-    let _ = (&mut response).take(BODY_MAX).read_to_end(&mut reply.body);
+    let _ = (&mut response)
+        .take(BODY_MAX + 1)
+        .read_to_end(&mut reply.body);
+    reply.cut = reply.body.len() as u64 > BODY_MAX;
+    reply.body.truncate(BODY_MAX as usize);
     Ok(reply)
 }
 

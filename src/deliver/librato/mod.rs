@@ -1,10 +1,13 @@
 //! The Librato backend: a flush as measurements with tags, and as gauges and counters with a source when the
 //! old way is wanted too, in posts of JSON.
 //!
-//! A flush waits in the outbox when the service could not be reached and has taken nothing of it; it is
-//! encoded again then, without what was stopped meanwhile. What the service refuses is lost and counted, and
-//! so is the rest of a flush of which a part went through: sent again, the service would add that part up
-//! twice. Running totals begin with the backend, that is with the process or with new settings of it.
+//! The service adds up what it is sent twice. So a flush waits in the outbox only while the service has
+//! surely processed nothing of it: it was not reached, or answered every post with 429 or 503. The flush is
+//! encoded again then, without what was stopped meanwhile. When the service has processed a part, or may
+//! have, the flush is done, and those of its posts that surely were not processed wait here, before the next
+//! flush; they are lost with the backend. What the service refuses is lost and counted, and so is what fails
+//! twice when it may have been processed. Running totals begin with the backend, that is with the process or
+//! with new settings of it.
 
 mod address;
 pub mod batch;
@@ -14,15 +17,18 @@ mod name;
 pub mod pattern;
 pub mod post;
 mod reply;
+mod secrets;
 mod summary;
 mod tunnel;
 
+use super::outbox::Queue;
 use super::runner::Fate;
 use super::status::Status;
 use crate::metric::meter::Outside;
 use crate::metric::snapshot::Snapshot;
 use crate::runtime::clock::{Clock, monotonic_ms, rounded_seconds};
 use crate::runtime::rate_limit::{RateLimit, more};
+use batch::Batch;
 use measure::{Encoded, Encoder};
 use pattern::Pattern;
 use post::{Outcome, Service};
@@ -166,12 +172,15 @@ pub struct Librato {
     clock: Clock,
     /// The flush that is to be tried again.
     waiting: Option<Arc<Snapshot>>,
+    /// Posts of a flush that is done otherwise; they are to be tried before the next.
+    left: Vec<Batch>,
     /// The service wants to be left alone until then.
     quiet_until: Option<Instant>,
     said_dropped: RateLimit,
     said_tags_dropped: RateLimit,
     said_exhausted: RateLimit,
     said_lost: RateLimit,
+    said_left: RateLimit,
 }
 
 impl Librato {
@@ -183,34 +192,113 @@ impl Librato {
             service: Service::new(options),
             clock,
             waiting: None,
+            left: Vec::new(),
             quiet_until: None,
             said_dropped: RateLimit::new(),
             said_tags_dropped: RateLimit::new(),
             said_exhausted: RateLimit::new(),
             said_lost: RateLimit::new(),
+            said_left: RateLimit::new(),
         }
     }
 
-    /// Posts one flush, with the one retry of each post after a `pause`; see [`Service::post`].
+    /// Posts one flush, with the one retry of each post after a pause, and before it what is left of an
+    /// earlier one; see [`Service::post`]. A stop does not wait for the retry, since it has a deadline, but
+    /// for a pause that the service asked for, when that ends before. With other options, who has them tries
+    /// again.
     ///
     /// # Errors
-    /// When nothing of it went through but may do so later, or when the service asked for a pause.
+    /// When surely nothing of it was processed but may be so later, or when the service asked for a pause.
     pub(super) fn deliver(
         &mut self,
         snapshot: &Arc<Snapshot>,
         outside: &Outside,
         status: &Status,
-        pause: impl FnOnce(Duration) -> bool,
+        queue: &Queue,
     ) -> io::Result<Fate> {
-        if let Some(until) = self.quiet_until {
-            let left = until.saturating_duration_since(Instant::now());
-            if !left.is_zero() {
-                let seconds = left.as_secs() + 1;
-                let message = format!("the service asked for a pause of {seconds} s more");
-                return Err(io::Error::new(io::ErrorKind::QuotaExceeded, message));
+        loop {
+            let fate = self.attempt(snapshot, outside, status, queue);
+            if fate.is_ok() || !self.rests(queue) {
+                return fate;
             }
-            self.quiet_until = None;
         }
+    }
+
+    /// Sees through what is left of the last flush, after the end. What the service does not take then is
+    /// lost and counted.
+    pub(super) fn finish(&mut self, outside: &Outside, status: &Status, queue: &Queue) {
+        while !self.left.is_empty() {
+            let posted = self
+                .keep_quiet()
+                .and_then(|()| self.post_left(outside, status, queue));
+            let Err(error) = posted else { return };
+            if !self.rests(queue) {
+                let lost = std::mem::take(&mut self.left).len();
+                outside.posts_lost.add(lost as u64);
+                log::error!("librato: posts not delivered at the end and lost: {lost}: {error}");
+            }
+        }
+    }
+
+    /// How long the service still wants to be left alone.
+    fn quiet(&self) -> Duration {
+        let until = self.quiet_until.unwrap_or_else(Instant::now);
+        until.saturating_duration_since(Instant::now())
+    }
+
+    fn keep_quiet(&self) -> io::Result<()> {
+        let left = self.quiet();
+        if left.is_zero() {
+            return Ok(());
+        }
+        let seconds = left.as_secs() + 1;
+        let message = format!("the service asked for a pause of {seconds} s more");
+        Err(io::Error::new(io::ErrorKind::QuotaExceeded, message))
+    }
+
+    /// Sleeps a pause out that the service asked for, when the process is stopping and has the time. Whether
+    /// it did.
+    fn rests(&self, queue: &Queue) -> bool {
+        let left = self.quiet();
+        !left.is_zero() && queue.sleep_out(left)
+    }
+
+    fn post(&mut self, batches: Vec<Batch>, status: &Status, queue: &Queue) -> Outcome {
+        let attempted = || status.set(&[("last_flush", rounded_seconds(self.clock.now_ms()))]);
+        attempted();
+        let outcome = self.service.post(batches, |pause| queue.pause(pause));
+        attempted();
+        outcome
+    }
+
+    /// Posts what is left of an earlier flush.
+    fn post_left(&mut self, outside: &Outside, status: &Status, queue: &Queue) -> io::Result<()> {
+        let left = std::mem::take(&mut self.left);
+        if left.is_empty() {
+            return Ok(());
+        }
+        let mut outcome = self.post(left, status, queue);
+        let error = outcome.error.take();
+        let error = error.unwrap_or_else(|| io::ErrorKind::Other.into());
+        self.learn(&outcome, outside);
+        self.tell_lost(&outcome, &error, outside);
+        self.left = outcome.left;
+        if self.left.is_empty() {
+            return Ok(());
+        }
+        Err(error)
+    }
+
+    fn attempt(
+        &mut self,
+        snapshot: &Arc<Snapshot>,
+        outside: &Outside,
+        status: &Status,
+        queue: &Queue,
+    ) -> io::Result<Fate> {
+        self.keep_quiet()?;
+        self.post_left(outside, status, queue)?;
+        self.keep_quiet()?;
         let again = (self.waiting.take()).is_some_and(|waiting| Arc::ptr_eq(&waiting, snapshot));
         let Encoded {
             batches,
@@ -224,10 +312,7 @@ impl Librato {
         if batches.is_empty() {
             return Ok(Fate::Nothing);
         }
-        let attempted = || status.set(&[("last_flush", rounded_seconds(self.clock.now_ms()))]);
-        attempted();
-        let outcome = self.service.post(batches, pause);
-        attempted();
+        let outcome = self.post(batches, status, queue);
         let fate = self.settle(outcome, outside);
         if fate.is_err() {
             self.waiting = Some(snapshot.clone());
@@ -269,38 +354,24 @@ impl Librato {
     }
 
     /// What the outcome of the posts means for the flush.
-    fn settle(&mut self, outcome: Outcome, outside: &Outside) -> io::Result<Fate> {
-        let Outcome {
-            delivered,
-            lost,
-            passing,
-            ..
-        } = outcome;
-        let encoder = &mut self.encoder;
-        let names = outcome.conflicts.iter();
-        let fresh: Vec<_> = names.filter(|name| encoder.stop(name)).collect();
-        if let Some(first) = fresh.first() {
-            log::warn!(
-                "librato: {} metrics are of another type at the service and are not sent until a restart, \
-                 e.g. {first}; delete them there, or see countersAsGauges",
-                fresh.len()
-            );
-        }
-        // A pause that ends beyond the clock is none.
-        let pause = outcome.retry_after;
-        self.quiet_until = pause.and_then(|pause| Instant::now().checked_add(pause));
-        outside.measurements_dropped.add(outcome.refused as u64);
-        if lost == 0 {
-            return Ok(Fate::Delivered);
-        }
-        let error = outcome.error.unwrap_or_else(|| io::ErrorKind::Other.into());
-        if delivered == 0 && passing > 0 {
+    fn settle(&mut self, mut outcome: Outcome, outside: &Outside) -> io::Result<Fate> {
+        self.learn(&outcome, outside);
+        let (delivered, lost) = (outcome.delivered, outcome.lost);
+        let error = outcome.error.take();
+        let error = error.unwrap_or_else(|| io::ErrorKind::Other.into());
+        if delivered == 0 && lost == 0 {
             return Err(error);
         }
-        outside.posts_lost.add(lost as u64);
-        if let Some(suppressed) = self.said_lost.pass(monotonic_ms()) {
-            let (posts, more) = (delivered + lost, more(suppressed));
-            log::error!("librato: {lost} of {posts} posts of a flush were lost: {error}{more}");
+        self.tell_lost(&outcome, &error, outside);
+        self.left = outcome.left;
+        let left = self.left.len();
+        if left > 0
+            && let Some(suppressed) = self.said_left.pass(monotonic_ms())
+        {
+            let (posts, more) = (delivered + lost + left, more(suppressed));
+            log::warn!(
+                "librato: {left} of {posts} posts of a flush wait and go before the next: {error}{more}"
+            );
         }
         Ok(if delivered == 0 {
             Fate::Lost
@@ -308,53 +379,94 @@ impl Librato {
             Fate::Delivered
         })
     }
+
+    /// Takes in what an outcome says for all posts that follow.
+    fn learn(&mut self, outcome: &Outcome, outside: &Outside) {
+        let encoder = &mut self.encoder;
+        let names = outcome.conflicts.iter();
+        let fresh: Vec<_> = names.filter(|name| encoder.stop(name)).collect();
+        if let Some(first) = fresh.first() {
+            log::warn!(
+                "librato: {} metrics are of another type at the service and are not sent until a restart, \
+                 e.g. {}; delete them there, or see countersAsGauges",
+                fresh.len(),
+                self.service.discreet(first)
+            );
+        }
+        // A pause that ends beyond the clock is none.
+        let pause = outcome.retry_after;
+        self.quiet_until = pause.and_then(|pause| Instant::now().checked_add(pause));
+        outside.measurements_dropped.add(outcome.refused as u64);
+    }
+
+    fn tell_lost(&self, outcome: &Outcome, error: &io::Error, outside: &Outside) {
+        let lost = outcome.lost;
+        if lost == 0 {
+            return;
+        }
+        outside.posts_lost.add(lost as u64);
+        if let Some(suppressed) = self.said_lost.pass(monotonic_ms()) {
+            let posts = outcome.delivered + lost + outcome.left.len();
+            let more = more(suppressed);
+            log::error!("librato: {lost} of {posts} posts of a flush were lost: {error}{more}");
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::outbox::{Limits, Outbox};
     use super::*;
     use crate::metric::snapshot::Gauge;
     use std::io::ErrorKind;
 
-    fn backend() -> (Librato, Outside) {
+    fn backend() -> (Librato, Arc<Outside>, Outbox, Queue) {
         let clock = Clock::Manual(crate::runtime::clock::Manual::new(0));
-        (Librato::new(&Options::default(), clock), Outside::default())
+        let outside = Arc::new(Outside::default());
+        let (outbox, queue) = Outbox::new("librato", |_| true, Limits::default(), outside.clone());
+        let librato = Librato::new(&Options::default(), clock);
+        (librato, outside, outbox, queue)
     }
 
-    fn settled(outcome: Outcome) -> (Result<Fate, ErrorKind>, u64) {
-        let (mut librato, outside) = backend();
-        let fate = librato.settle(outcome, &outside);
-        (
-            fate.map_err(|error| error.kind()),
-            outside.posts_lost.total(),
-        )
+    fn batch() -> Batch {
+        Batch {
+            path: "/v1/measurements",
+            body: Vec::new(),
+            measurements: 1,
+        }
     }
 
     #[test]
-    fn a_flush_waits_only_when_nothing_of_it_went_through() {
+    fn a_flush_waits_only_when_surely_nothing_of_it_was_processed() {
         let kind = ErrorKind::ConnectionReset;
-        for (delivered, lost, passing, expected) in [
-            (2, 0, 0, (Ok(Fate::Delivered), 0)),
-            (0, 2, 2, (Err(kind), 0)),
-            (0, 2, 1, (Err(kind), 0)),
-            (1, 1, 1, (Ok(Fate::Delivered), 1)),
-            (1, 1, 0, (Ok(Fate::Delivered), 1)),
-            (0, 2, 0, (Ok(Fate::Lost), 2)),
+        for (delivered, lost, left, expected) in [
+            (2, 0, 0, (Ok(Fate::Delivered), 0, 0)),
+            (0, 0, 2, (Err(kind), 0, 0)),
+            (0, 1, 1, (Ok(Fate::Lost), 1, 1)),
+            (1, 0, 2, (Ok(Fate::Delivered), 0, 2)),
+            (1, 1, 1, (Ok(Fate::Delivered), 1, 1)),
+            (1, 1, 0, (Ok(Fate::Delivered), 1, 0)),
+            (0, 2, 0, (Ok(Fate::Lost), 2, 0)),
         ] {
             let outcome = Outcome {
                 delivered,
                 lost,
-                passing,
-                error: (lost > 0).then(|| kind.into()),
+                left: vec![batch(); left],
+                error: (delivered == 0 || lost > 0).then(|| kind.into()),
                 ..Outcome::default()
             };
-            assert_eq!(settled(outcome), expected, "{delivered} {lost} {passing}");
+            let (mut librato, outside, ..) = backend();
+            let fate = librato.settle(outcome, &outside);
+            let fate = fate.map_err(|error| error.kind());
+            let lost_in_all = outside.posts_lost.total();
+            let settled = (fate, lost_in_all, librato.left.len());
+            assert_eq!(settled, expected, "{delivered} {lost} {left}");
         }
     }
 
     #[test]
     fn what_a_post_lost_in_part_is_counted_and_what_conflicts_is_stopped() {
-        let (mut librato, outside) = backend();
+        let (mut librato, outside, ..) = backend();
         let outcome = Outcome {
             delivered: 1,
             refused: 3,
@@ -369,17 +481,17 @@ mod tests {
 
     #[test]
     fn a_flush_with_nothing_to_say_is_no_attempt() {
-        let (mut librato, outside) = backend();
+        let (mut librato, outside, _outbox, queue) = backend();
         let status = Status::new("librato");
         let empty = Arc::new(Snapshot::default());
-        let fate = librato.deliver(&empty, &outside, &status, |_| true);
+        let fate = librato.deliver(&empty, &outside, &status, &queue);
         assert_eq!(fate.expect("nothing can fail"), Fate::Nothing);
         assert_eq!(status.fields(), []);
     }
 
     #[test]
     fn a_pause_the_service_asks_for_is_kept() {
-        let (mut librato, outside) = backend();
+        let (mut librato, outside, _outbox, queue) = backend();
         let outcome = Outcome {
             delivered: 1,
             retry_after: Some(Duration::from_secs(3600)),
@@ -398,7 +510,7 @@ mod tests {
         });
         let status = Status::new("librato");
         let error = librato
-            .deliver(&snapshot, &outside, &status, |_| true)
+            .deliver(&snapshot, &outside, &status, &queue)
             .expect_err("not yet");
         assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
         assert_eq!(status.fields(), [], "no attempt was made");

@@ -1,12 +1,20 @@
 //! Posts the batches of a flush: some at a time, each with a deadline, and what failed for a passing reason
 //! once more.
+//!
+//! The service adds up what it is sent twice, so only what it surely has not processed may be posted without
+//! end: what never went out, and what it answered with 429 or 503. Of all else nobody knows; after the one
+//! retry it is lost.
 
 use super::Options;
 use super::address::{Api, Proxy};
 use super::batch::Batch;
-use super::http::Client;
+use super::http::{Client, Unanswered};
+use super::reply::Reply;
+use super::secrets::Secrets;
 use crate::runtime::clock::monotonic_ms;
-use crate::runtime::rate_limit::RateLimit;
+use crate::runtime::rate_limit::{RateLimit, more};
+use serde_json::Value;
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,10 +29,11 @@ const PARALLEL: usize = 4;
 pub struct Service {
     /// Or why there is none.
     client: Result<Client, String>,
-    token: String,
+    secrets: Secrets,
     post_timeout: Duration,
     retry_delay: Duration,
     partials: RateLimit,
+    unread: RateLimit,
 }
 
 /// Not derived: the token must not get into a log.
@@ -39,20 +48,21 @@ impl fmt::Debug for Service {
 pub struct Outcome {
     /// Batches that were taken, if only in part.
     pub delivered: usize,
-    /// Batches that were not.
+    /// Batches that were not, and must not be posted again: they were refused, or failed twice when they may
+    /// have been processed.
     pub lost: usize,
-    /// Of those lost, the ones that may be taken another time: the connection, the deadline or the service
-    /// failed, or it wants to be left alone.
-    pub passing: usize,
+    /// Batches that surely were not processed, and may be posted another time: the service was not reached,
+    /// or wants to be left alone.
+    pub left: Vec<Batch>,
     /// Measurements refused in batches that were taken in part.
     pub refused: usize,
     /// Posts that failed, first and second tries alike.
     pub failed: usize,
-    /// Names the service knows with another type: a post that has one of them is refused whole.
+    /// Names of ours the service knows with another type: a post that has one of them is refused whole.
     pub conflicts: Vec<String>,
     /// How long the service wants to be left alone.
     pub retry_after: Option<Duration>,
-    /// Of the first batch lost: what happened, the likely cause, the way out.
+    /// Of the first batch lost or left: what happened, the likely cause, the way out.
     pub error: Option<io::Error>,
 }
 
@@ -74,8 +84,18 @@ fn addresses(api: &str, proxy: Option<&str>) -> Result<(Api, Option<Proxy>), Str
 /// What became of one post.
 enum Fate {
     /// Taken, but for so many measurements.
-    Taken { refused: usize },
-    /// May be taken the next time.
+    Taken {
+        refused: usize,
+        rest: Option<Duration>,
+    },
+    /// Surely not processed, so it may be taken the next time.
+    Untouched {
+        error: io::Error,
+        rest: Option<Duration>,
+        /// Whether the next time may be the retry.
+        soon: bool,
+    },
+    /// May have been processed, or be taken the next time; nobody knows.
     Failed {
         error: io::Error,
         rest: Option<Duration>,
@@ -84,16 +104,24 @@ enum Fate {
     Refused {
         error: io::Error,
         conflicts: Vec<String>,
-        rest: Option<Duration>,
     },
 }
 
 impl Fate {
     fn rest(&self) -> Option<Duration> {
         match self {
-            Self::Taken { .. } => None,
-            Self::Failed { rest, .. } | Self::Refused { rest, .. } => *rest,
+            Self::Taken { rest, .. } | Self::Untouched { rest, .. } | Self::Failed { rest, .. } => {
+                *rest
+            }
+            Self::Refused { .. } => None,
         }
+    }
+
+    fn is_to_be_retried(&self) -> bool {
+        matches!(
+            self,
+            Self::Untouched { soon: true, .. } | Self::Failed { .. }
+        )
     }
 }
 
@@ -102,23 +130,26 @@ impl Service {
     /// says why.
     pub fn new(options: &Options) -> Self {
         let addresses = addresses(&options.api, options.proxy.as_deref());
+        let client =
+            addresses.map(|(api, proxy)| Client::new(api, proxy, &options.email, &options.token));
+        let of_client = client.iter().flat_map(Client::credentials);
         Self {
-            client: addresses
-                .map(|(api, proxy)| Client::new(api, proxy, &options.email, &options.token)),
-            token: options.token.clone(),
+            secrets: Secrets::new(of_client.chain([&*options.token])),
+            client,
             post_timeout: options.post_timeout,
             retry_delay: options.retry_delay,
             partials: RateLimit::new(),
+            unread: RateLimit::new(),
         }
     }
 
     /// Posts the batches of one flush, a few at a time. Those that fail by their connection, by the deadline
     /// or by a fault of the service are posted once more after a pause. When the service asks to be left
-    /// alone for longer than that, those not posted yet are lost.
+    /// alone for longer than that, those not posted yet are left.
     ///
     /// `pause` waits as long as it is told, or less when there is no time to lose: what the service asked
-    /// for is over before. It returns whether another try is wanted here; when it is not, and the service has
-    /// taken nothing yet, there is none.
+    /// for is over before. It returns whether another try is wanted here; when it is not, and all batches may
+    /// be posted elsewhere, there is none.
     ///
     /// Four batches take two post deadlines and one pause at most; each four more, two post deadlines.
     pub fn post(&mut self, batches: Vec<Batch>, pause: impl FnOnce(Duration) -> bool) -> Outcome {
@@ -140,7 +171,9 @@ impl Service {
         };
         let all: Vec<_> = (0..batches.len()).collect();
         post(&mut fates, &all);
-        let open = |at: &usize| matches!(fates[*at], None | Some(Fate::Failed { .. }));
+        let doubtful = |fate: &Option<Fate>| matches!(fate, Some(Fate::Failed { .. }));
+        let doubtful: Vec<_> = fates.iter().map(doubtful).collect();
+        let open = |at: &usize| fates[*at].as_ref().is_none_or(Fate::is_to_be_retried);
         let again: Vec<_> = all.into_iter().filter(open).collect();
         let rest = fates.iter().flatten().filter_map(Fate::rest).max();
         let rest = rest.unwrap_or_default();
@@ -148,36 +181,36 @@ impl Service {
             // Who asks too early is refused again, however great the hurry.
             thread::sleep(rest);
             let wanted = pause(self.retry_delay - rest);
-            if wanted || again.len() < fates.len() {
+            let untouched =
+                |fate: &Option<Fate>| matches!(fate, None | Some(Fate::Untouched { .. }));
+            if wanted || !fates.iter().all(untouched) {
                 post(&mut fates, &again);
             }
         }
-        for fate in fates {
+        for ((batch, fate), doubtful) in batches.into_iter().zip(fates).zip(doubtful) {
             outcome.retry_after = outcome.retry_after.max(fate.as_ref().and_then(Fate::rest));
             match fate {
-                Some(Fate::Taken { refused }) => {
+                Some(Fate::Taken { refused, .. }) => {
                     outcome.delivered += 1;
                     outcome.refused += refused;
                 }
-                Some(Fate::Failed { error, .. }) => {
-                    outcome.lost += 1;
-                    outcome.passing += 1;
+                Some(Fate::Untouched { error, .. }) if !doubtful => {
+                    outcome.left.push(batch);
                     outcome.error.get_or_insert(error);
                 }
-                Some(Fate::Refused {
-                    error,
-                    conflicts,
-                    rest,
-                }) => {
+                Some(Fate::Untouched { error, .. } | Fate::Failed { error, .. }) => {
                     outcome.lost += 1;
-                    outcome.passing += usize::from(rest.is_some());
+                    outcome.error.get_or_insert_with(|| {
+                        let text = format!("{error}; it may be stored, so it is not sent again");
+                        io::Error::new(error.kind(), text)
+                    });
+                }
+                Some(Fate::Refused { error, conflicts }) => {
+                    outcome.lost += 1;
                     outcome.error.get_or_insert(error);
                     outcome.conflicts.extend(conflicts);
                 }
-                None => {
-                    outcome.lost += 1;
-                    outcome.passing += 1;
-                }
+                None => outcome.left.push(batch),
             }
         }
         outcome.conflicts.sort_unstable();
@@ -220,65 +253,96 @@ impl Service {
         let url = client.url(batch.path);
         let reply = match client.post(batch.path, &batch.body, deadline) {
             Ok(reply) => reply,
-            Err(error) => {
+            Err(Unanswered { error, sent }) => {
                 let text = format!("{url}: {error}; {}", hint(&error));
-                return Fate::Failed {
-                    error: io::Error::new(error.kind(), self.discreet(client, &text)),
-                    rest: None,
+                let (error, rest) = (io::Error::new(error.kind(), self.discreet(&text)), None);
+                return match sent {
+                    true => Fate::Failed { error, rest },
+                    false => Fate::Untouched {
+                        error,
+                        rest,
+                        soon: true,
+                    },
                 };
             }
         };
-        let partial = reply.partial();
+        let rest = reply.rest();
+        if reply.json && reply.cut {
+            self.tell_unread(&url, &reply);
+        }
+        let partial = reply.partial(|text| self.discreet(text));
         if let Some(partial) = &partial
             && (reply.is_success() || partial.accepted > 0)
         {
+            // The service counts what it was sent, or it is not to be believed.
+            let (refused, all) = (partial.failed.min(batch.measurements), batch.measurements);
             if let Some(suppressed) = self.partials.pass(monotonic_ms()) {
-                let (failed, all, reasons) = (partial.failed, batch.measurements, &partial.reasons);
+                let reasons = &partial.reasons;
                 let more = match suppressed {
                     0 => String::new(),
                     more => format!(" [{more} more posts since the last report]"),
                 };
-                let text = format!(
-                    "librato: {url} refused {failed} of {all} measurements: {reasons}; see the rules for \
+                log::error!(
+                    "librato: {url} refused {refused} of {all} measurements: {reasons}; see the rules for \
                      names and tags{more}"
                 );
-                log::error!("{}", self.discreet(client, &text));
             }
-            return Fate::Taken {
-                refused: partial.failed,
-            };
+            return Fate::Taken { refused, rest };
         }
         if reply.is_success() {
-            return Fate::Taken { refused: 0 };
+            return Fate::Taken { refused: 0, rest };
         }
-        let text = format!("{url}: {}", reply.complaint());
-        let text = self.discreet(client, &text);
-        if reply.is_transient() {
-            return Fate::Failed {
-                error: io::Error::other(text),
-                rest: reply.rest(),
-            };
-        }
-        let (kind, rest) = match reply.status {
-            401 | 403 | 407 => (io::ErrorKind::PermissionDenied, None),
-            429 => (io::ErrorKind::QuotaExceeded, reply.rest()),
-            _ => (io::ErrorKind::InvalidData, None),
+        let text = format!("{url}: {}", reply.complaint(|text| self.discreet(text)));
+        let kind = match reply.status {
+            401 | 403 | 407 => io::ErrorKind::PermissionDenied,
+            429 => io::ErrorKind::QuotaExceeded,
+            status if (500..600).contains(&status) => io::ErrorKind::Other,
+            _ => io::ErrorKind::InvalidData,
         };
-        Fate::Refused {
-            error: io::Error::new(kind, text),
-            conflicts: reply.conflicts(),
-            rest,
+        let error = io::Error::new(kind, text);
+        if reply.is_untouched() {
+            let soon = reply.is_transient();
+            return Fate::Untouched { error, rest, soon };
+        }
+        if reply.is_transient() {
+            return Fate::Failed { error, rest };
+        }
+        let conflicts = known(batch, reply.conflicts());
+        Fate::Refused { error, conflicts }
+    }
+
+    fn tell_unread(&self, url: &str, reply: &Reply) {
+        if let Some(suppressed) = self.unread.pass(monotonic_ms()) {
+            let (status, read) = (reply.status, reply.body.len());
+            let more = more(suppressed);
+            log::warn!(
+                "librato: {url} answered HTTP {status} with more than the {read} bytes that are read, so \
+                 what it says of single measurements is not known; a smaller `librato.batchSize` makes \
+                 shorter answers{more}"
+            );
         }
     }
 
     /// A text without our credentials: a server may answer with what it was sent.
-    fn discreet(&self, client: &Client, text: &str) -> String {
-        let encoded = client.authorization().trim_start_matches("Basic ");
-        [encoded, &self.token]
-            .into_iter()
-            .filter(|secret| !secret.is_empty())
-            .fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
+    pub(super) fn discreet(&self, text: &str) -> String {
+        self.secrets.mask(text)
     }
+}
+
+/// Those of the names that are in a batch: a server may say anything.
+fn known(batch: &Batch, mut names: Vec<String>) -> Vec<String> {
+    if names.is_empty() {
+        return names;
+    }
+    let body: Value = serde_json::from_slice(&batch.body).unwrap_or_default();
+    let lists = ["measurements", "gauges", "counters"].into_iter();
+    let ours: HashSet<_> = lists
+        .filter_map(|list| body[list].as_array())
+        .flatten()
+        .filter_map(|item| item["name"].as_str())
+        .collect();
+    names.retain(|name| ours.contains(name.as_str()));
+    names
 }
 
 /// What most likely stands behind an error without an answer, and what to do.

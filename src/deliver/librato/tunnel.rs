@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 /// The longest head of a proxy's answer, in bytes.
 const HEAD_MAX: usize = 8 * 1024;
 
+/// How far a first line is looked for, in bytes.
+const FIRST_LINE_MAX: usize = 1024;
+
 /// Look-ups of names that may be under way. The resolver gives each up after a while of its own.
 const LOOKUPS_MAX: usize = 8;
 
@@ -53,6 +56,8 @@ pub(super) struct Carried<T> {
     pub(super) answer: Option<T>,
     /// What the peer had to say.
     pub(super) heard: Heard,
+    /// What the client said.
+    pub(super) said: Said,
 }
 
 /// What a peer had to say, as far as can be told from outside.
@@ -62,6 +67,53 @@ pub(super) struct Heard {
     pub(super) broken: Option<io::Error>,
     /// Whether an empty line was in it, with which the head of an answer in clear ends.
     pub(super) empty_line: bool,
+    /// The status, when the first line of an answer in clear was whole.
+    pub(super) status: Option<u16>,
+}
+
+/// How much a client said that was to go to the peer, whether or not it arrived.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    /// In bytes.
+    pub(super) bytes: u64,
+    /// Of those, what was in TLS records of application data, in bytes: the request, and before it, in
+    /// TLS 1.3, the short message that ends the handshake.
+    pub(super) data: u64,
+    record: Record,
+}
+
+/// The TLS record that a client is at.
+#[derive(Debug, Default)]
+struct Record {
+    head: Vec<u8>,
+    is_data: bool,
+    left: usize,
+}
+
+/// The type of a TLS record of application data.
+const APPLICATION_DATA: u8 = 23;
+
+impl Said {
+    fn add(&mut self, mut bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        let record = &mut self.record;
+        while let Some((first, rest)) = bytes.split_first() {
+            if record.left > 0 {
+                let taken = record.left.min(bytes.len());
+                self.data += if record.is_data { taken as u64 } else { 0 };
+                record.left -= taken;
+                bytes = &bytes[taken..];
+                continue;
+            }
+            record.head.push(*first);
+            bytes = rest;
+            if let [kind, _, _, high, low] = record.head[..] {
+                record.is_data = kind == APPLICATION_DATA;
+                record.left = usize::from(u16::from_be_bytes([high, low]));
+                record.head.clear();
+            }
+        }
+    }
 }
 
 /// Connects to the peer.
@@ -197,7 +249,7 @@ fn read_head(stream: &mut TcpStream, deadline: Instant) -> io::Result<String> {
 /// peer may say in all, in bytes.
 ///
 /// # Errors
-/// When the system has no thread or socket to give, or the client does not enter.
+/// When the system has no thread or socket to give: nothing was said to the peer then.
 pub(super) fn carry<T: Send>(
     peer: &TcpStream,
     answer_max: u64,
@@ -223,19 +275,24 @@ pub(super) fn carry<T: Send>(
                 client(entrance)
             })?;
         let admitted = admit(listener, entrance, ended, deadline);
-        let heard = match &admitted {
+        let (heard, said) = match &admitted {
             Ok(Some(inner)) => pump(inner, peer, answer_max, &done, deadline)?,
-            Ok(None) => Heard::default(),
-            Err(error) => Heard {
-                broken: Some(io::Error::new(error.kind(), error.to_string())),
-                empty_line: false,
-            },
+            Ok(None) => (Heard::default(), Said::default()),
+            Err(error) => {
+                let broken = Some(io::Error::new(error.kind(), error.to_string()));
+                let heard = Heard {
+                    broken,
+                    ..Heard::default()
+                };
+                (heard, Said::default())
+            }
         };
         // The client's side must be closed before it is waited for.
         drop(admitted);
         Ok(Carried {
             answer: client.join().ok(),
             heard,
+            said,
         })
     })
 }
@@ -308,18 +365,19 @@ fn pump(
     answer_max: u64,
     done: &Receiver<()>,
     deadline: Instant,
-) -> io::Result<Heard> {
+) -> io::Result<(Heard, Said)> {
     thread::scope(|scope| {
         let shuts = Shuts([inner, peer]);
-        start(scope, "librato-send", || outward(inner, peer))?;
+        // The last to start, so that nothing is said if one does not.
         let receiving = start(scope, "librato-receive", || inward(peer, inner, answer_max))?;
+        let sending = start(scope, "librato-send", || outward(inner, peer))?;
         let ended = done.recv_deadline(deadline);
         drop(shuts);
         let mut heard = receiving.join().unwrap_or_default();
         if ended.is_err_and(|error| error.is_timeout()) {
             heard.broken = Some(timed_out());
         }
-        Ok(heard)
+        Ok((heard, sending.join().unwrap_or_default()))
     })
 }
 
@@ -333,9 +391,22 @@ fn start<'scope, T: Send + 'scope>(
 
 /// Carries what the client says. A peer that takes no more may have answered before it stopped: then the
 /// client must still get rid of its words to come to the answer.
-fn outward(mut inner: &TcpStream, mut peer: &TcpStream) {
-    if io::copy(&mut inner, &mut peer).is_err() {
-        let _ = io::copy(&mut inner, &mut io::sink());
+fn outward(mut inner: &TcpStream, mut peer: &TcpStream) -> Said {
+    let mut said = Said::default();
+    let mut bytes = [0; 16 * 1024];
+    let mut takes = true;
+    loop {
+        let read = match inner.read(&mut bytes) {
+            Ok(0) => return said,
+            Ok(length) => &bytes[..length],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(_) => return said,
+        };
+        if takes {
+            // Before it goes: of what fails, nobody knows how much arrived.
+            said.add(read);
+            takes = peer.write_all(read).is_ok();
+        }
     }
 }
 
@@ -344,6 +415,7 @@ fn inward(peer: &TcpStream, mut inner: &TcpStream, answer_max: u64) -> Heard {
     let mut answer = peer.take(answer_max);
     let mut bytes = [0; 16 * 1024];
     let (mut empty_line, mut at_its_start) = (false, false);
+    let (mut first_line, mut status) = (Vec::new(), None);
     let broken = loop {
         let read = match answer.read(&mut bytes) {
             Ok(0) => break None,
@@ -351,6 +423,10 @@ fn inward(peer: &TcpStream, mut inner: &TcpStream, answer_max: u64) -> Heard {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => break Some(error),
         };
+        if status.is_none() && first_line.len() < FIRST_LINE_MAX {
+            first_line.extend_from_slice(read);
+            status = status_of(&first_line);
+        }
         for byte in read.iter().filter(|byte| **byte != b'\r') {
             empty_line |= at_its_start && *byte == b'\n';
             at_its_start = *byte == b'\n';
@@ -361,7 +437,21 @@ fn inward(peer: &TcpStream, mut inner: &TcpStream, answer_max: u64) -> Heard {
         }
     };
     let _ = inner.shutdown(Shutdown::Write);
-    Heard { broken, empty_line }
+    Heard {
+        broken,
+        empty_line,
+        status,
+    }
+}
+
+/// The status in a first line, when the line is whole.
+fn status_of(answer: &[u8]) -> Option<u16> {
+    let end = answer.iter().position(|byte| *byte == b'\n')?;
+    let line = answer[..end].strip_prefix(b"HTTP/1.")?;
+    let status = line.split(|byte| byte.is_ascii_whitespace()).nth(1)?;
+    let digits = status.len() == 3 && status.iter().all(u8::is_ascii_digit);
+    let status = std::str::from_utf8(status).ok().filter(|_| digits)?;
+    status.parse().ok()
 }
 
 /// What is left until the deadline.
@@ -456,6 +546,37 @@ mod tests {
             heard.len()
         });
         assert_eq!(carried.answer, Some(1000));
+    }
+
+    #[test]
+    fn a_request_is_told_from_a_handshake() {
+        let hello = [&[22, 3, 1, 0, 3][..], b"abc"].concat();
+        let finished = [&[23, 3, 3, 0, 2][..], b"de"].concat();
+        let request = [&[23, 3, 3, 1, 0][..], &[b'x'; 256]].concat();
+        let all = [hello.clone(), finished.clone(), request].concat();
+        for piece in [1, 3, all.len()] {
+            let mut said = Said::default();
+            all.chunks(piece).for_each(|bytes| said.add(bytes));
+            assert_eq!((said.bytes, said.data), (all.len() as u64, 258));
+        }
+        let mut said = Said::default();
+        said.add(&hello);
+        assert_eq!((said.bytes, said.data), (8, 0));
+    }
+
+    #[test]
+    fn a_status_counts_when_its_line_is_whole() {
+        for (line, status) in [
+            ("HTTP/1.1 202 Accepted\r\n", Some(202)),
+            ("HTTP/1.0 503\nx", Some(503)),
+            ("HTTP/1.1 202 Accepted", None),
+            ("HTTP/1.1 2020 A\r\n", None),
+            ("HTTP/1.1 +20 A\r\n", None),
+            ("HTTP/2 202\r\n", None),
+            ("\n", None),
+        ] {
+            assert_eq!(status_of(line.as_bytes()), status, "{line:?}");
+        }
     }
 
     #[test]
