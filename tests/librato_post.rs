@@ -408,11 +408,14 @@ fn the_status_decides_over_an_answer_with_a_header_that_is_none() {
 
 #[test]
 fn a_rest_is_kept_after_a_post_taken_in_part() {
-    let summary = json!({"measurements": {"summary": {"accepted": 1, "failed": 1}}, "errors": [1]});
-    let answer = Answer::json(429, &summary).with("Retry-After", 600);
-    let (outcome, _) = meet([Fault::Answer(answer)], PATIENT);
-    assert_eq!((counts(&outcome), outcome.refused), ([1, 0, 0], 1));
-    assert_eq!(outcome.retry_after, Some(Duration::from_secs(600)));
+    for failed in [0, 1] {
+        let summary = json!({"summary": {"accepted": 1, "failed": failed}});
+        let answer = Answer::json(429, &json!({"measurements": summary, "errors": [1]}));
+        let limit = Fault::Answer(answer.with("Retry-After", 600));
+        let (outcome, _) = meet([limit], PATIENT);
+        assert_eq!((counts(&outcome), outcome.refused), ([1, 0, 0], failed));
+        assert_eq!(outcome.retry_after, Some(Duration::from_secs(600)));
+    }
 }
 
 #[test]

@@ -83,7 +83,8 @@ pub(super) enum Fate {
     Delivered,
     /// It is on its way. Whether it arrived is known when the next one is delivered, or by [`confirm`].
     Unconfirmed,
-    /// The other side took nothing of it and never will; the backend has said so.
+    /// The other side took nothing of it, and the backend has said so. It will not, but for what the backend
+    /// may have kept to try again.
     Lost,
     /// There was nothing in it for the other side, which says nothing about the other side.
     Nothing,

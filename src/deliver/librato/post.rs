@@ -276,7 +276,9 @@ impl Service {
         {
             // The service counts what it was sent, or it is not to be believed.
             let (refused, all) = (partial.failed.min(batch.measurements), batch.measurements);
-            if let Some(suppressed) = self.partials.pass(monotonic_ms()) {
+            if refused > 0
+                && let Some(suppressed) = self.partials.pass(monotonic_ms())
+            {
                 let reasons = &partial.reasons;
                 let more = match suppressed {
                     0 => String::new(),

@@ -82,20 +82,22 @@ impl Reply {
         names.map(String::from).collect()
     }
 
-    /// What the service says it refused of a post, when it says so. `mask` takes out what must not be
-    /// shown.
+    /// What the service says it refused of a post, when it says so, or that it took of one it complains
+    /// about. `mask` takes out what must not be shown.
     pub(super) fn partial(&self, mask: impl Fn(&str) -> String) -> Option<Partial> {
         let body = self.parsed()?;
         let summary = &body["measurements"]["summary"];
         let count = |field: &str| summary[field].as_u64().map(|count| count as usize);
         let errors = body["errors"].as_array().map_or(&[][..], Vec::as_slice);
         let failed = count("failed").unwrap_or(errors.len());
-        if failed == 0 || summary.is_null() && !self.is_success() {
+        let accepted = count("accepted").unwrap_or(0);
+        let whole = failed == 0 && (self.is_success() || accepted == 0);
+        if whole || summary.is_null() && !self.is_success() {
             return None;
         }
         let few: Vec<_> = errors.iter().take(3).map(Value::to_string).collect();
         Some(Partial {
-            accepted: count("accepted").unwrap_or(0),
+            accepted,
             failed,
             reasons: cut(&mask(&few.join(", "))),
         })
@@ -250,6 +252,9 @@ mod tests {
         let clean =
             r#"{"measurements":{"summary":{"total":1,"accepted":1,"failed":0,"filtered":0}}}"#;
         assert_eq!(reply(202, clean).partial(str::to_owned), None);
+        let taken = reply(429, clean).partial(str::to_owned);
+        let taken = taken.expect("it must not be sent again");
+        assert_eq!((taken.accepted, taken.failed), (1, 0));
     }
 
     #[test]
