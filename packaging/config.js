@@ -172,7 +172,7 @@
     // countersAsGauges: true,
     // Librato: leave out statsd.* and numStats.
     // skipInternalMetrics: true,
-    // Librato: measurements in one post at most.
+    // Librato: measurements in one post at most; it ends at about 1 MB too.
     // batchSize: 500,
     // Librato: seconds before the one retry of a post; fractions count.
     // retryDelaySecs: 5,
@@ -216,7 +216,7 @@
   // Longest datagram taken whole.
   // maxDatagram: 65535,
 
-  // Which worker gets a datagram: flow, by its sender; spread, at random; cpu, the one on the core that received it, if there is one.
+  // Which worker gets a datagram: flow, by its sender; spread, at random; cpu, on the core that received it.
   // steering: "flow",
 
   // Take runs of datagrams of one sender and size in one piece (UDP_GRO); drops are counted by the run then.

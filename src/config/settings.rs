@@ -233,7 +233,7 @@ pub const SETTINGS: &[Setting] = &[
     row("librato.snapTime", Kind::Number(Range { falsy_is_default: true, ..number("number of seconds", 1, 86_400) }), "undefined", "Librato: times are multiples of so many seconds; without it, of flushInterval.").reloaded(),
     row("librato.countersAsGauges", Kind::Switch, "true", "Librato: send the sum of the interval for a counter; false for its running total.").reloaded(),
     row("librato.skipInternalMetrics", Kind::Switch, "true", "Librato: leave out statsd.* and numStats.").reloaded(),
-    row("librato.batchSize", Kind::Number(Range { falsy_is_default: true, ..number("whole number", 1, 100_000) }), "500", "Librato: measurements in one post at most.").reloaded(),
+    row("librato.batchSize", Kind::Number(Range { falsy_is_default: true, ..number("whole number", 1, 100_000) }), "500", "Librato: measurements in one post at most; it ends at about 1 MB too.").reloaded(),
     row("librato.retryDelaySecs", Kind::Seconds, "5", "Librato: seconds before the one retry of a post; fractions count.").reloaded(),
     row("librato.postTimeoutSecs", Kind::Seconds, "4", "Librato: seconds a post may take.").reloaded(),
     row("librato.alwaysSuffixPercentile", Kind::Flag, "false", "Librato: name a whole timer NAME.100, as if it were a percentile.").reloaded(),
@@ -249,7 +249,7 @@ pub const SETTINGS: &[Setting] = &[
     // The kernel doubles what is asked for, and counts in an int.
     row("receiveBuffer", Kind::Number(number("number of bytes", 4096, (i32::MAX / 2) as u64)), "16777216", "Receive buffer of each worker's socket."),
     row("maxDatagram", Kind::Number(number("number of bytes", 512, 65_535)), "65535", "Longest datagram taken whole."),
-    row("steering", Kind::Choice(&["flow", "spread", "cpu"]), "\"flow\"", "Which worker gets a datagram: flow, by its sender; spread, at random; cpu, the one on the core that received it, if there is one."),
+    row("steering", Kind::Choice(&["flow", "spread", "cpu"]), "\"flow\"", "Which worker gets a datagram: flow, by its sender; spread, at random; cpu, on the core that received it."),
     row("udpGro", Kind::Flag, "false", "Take runs of datagrams of one sender and size in one piece (UDP_GRO); drops are counted by the run then."),
     row("stopDeadline", milliseconds(1, 3_600_000, false), "5000", "Milliseconds that stopping may take."),
 

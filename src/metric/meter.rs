@@ -239,7 +239,7 @@ pub const METERS: &[Meter] = &[
     meter(
         "librato.posts_lost",
         true,
-        "posts that Librato refused, or that failed after another of the same flush went through",
+        "posts Librato refused, that failed twice, or that waited of a flush sent in part at the end",
         |_, o| o.posts_lost.total(),
     ),
     meter(
