@@ -1,17 +1,9 @@
 //! The command line: what to do, and with which traffic.
 
-pub(crate) mod quantity;
-mod traffic;
+use clap::{Parser, Subcommand};
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::time::Duration;
-
-use clap::{Args, Parser, Subcommand};
-
-use crate::pace::{self, Rate};
+use crate::send::Send;
 use crate::{bench, floor, search, verify};
-pub(crate) use traffic::Traffic;
 
 const NOTES: &str = "\
 Open loop: the rate alone decides when each metric is due. A datagram sent late makes no later one
@@ -74,73 +66,6 @@ impl Arguments {
             Some(Command::Search(options)) => options.traffic.check(),
             Some(Command::Verify(options)) => options.send.check(),
         }
-    }
-}
-
-/// Sending, and telling what was sent.
-#[derive(Debug, Args)]
-pub(crate) struct Send {
-    /// Server to load.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8125",
-          value_parser = quantity::address)]
-    pub(crate) to: SocketAddr,
-
-    /// Lines a second over all flows, e.g. 500, 20k, 1.5M; `max` sends unpaced.
-    #[arg(long, default_value = "100k", value_parser = quantity::rate)]
-    pub(crate) rate: Rate,
-
-    /// How long to send, e.g. 500ms, 10s, 2m [default: 10s].
-    #[arg(long, value_parser = quantity::duration, conflicts_with = "count")]
-    duration: Option<Duration>,
-
-    /// Send exactly so many lines, however long it takes, e.g. 1M.
-    #[arg(long, value_name = "LINES", value_parser = quantity::whole)]
-    count: Option<u64>,
-
-    #[command(flatten)]
-    pub(crate) traffic: Traffic,
-
-    /// Write how late datagrams were to a file: percentiles in microseconds, as the plotters of
-    /// HdrHistogram read them.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) hgrm: Option<PathBuf>,
-
-    /// Print one JSON object instead of a table.
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    /// Show no progress. (It is shown on a terminal only.)
-    #[arg(long)]
-    pub(crate) quiet: bool,
-}
-
-impl Send {
-    /// How long to send; `None` when a count ends the run.
-    pub(crate) fn time_limit(&self) -> Option<Duration> {
-        let default = Duration::from_secs(10);
-        self.count
-            .is_none()
-            .then(|| self.duration.unwrap_or(default))
-    }
-
-    /// Lines to send; `None` when only time ends the run.
-    pub(crate) fn planned(&self) -> Option<u64> {
-        match (self.count, self.rate, self.time_limit()) {
-            (Some(count), ..) => Some(count),
-            (None, Rate::Paced(rate), Some(duration)) => Some(pace::metrics_in(rate, duration)),
-            _ => None,
-        }
-    }
-
-    fn check(&self) -> Result<(), String> {
-        if self.hgrm.is_some() && self.rate == Rate::Max {
-            return Err(
-                "--hgrm tells how late datagrams were; with --rate max none is ever due, so give \
-                 a rate"
-                    .into(),
-            );
-        }
-        self.traffic.check()
     }
 }
 

@@ -11,14 +11,15 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::arguments::{Traffic, quantity};
 use crate::cores::{Cores, Placement};
 use crate::daemon::Daemon;
 use crate::figures::si;
 use crate::floor::{percent, remarks};
 use crate::load::{Load, Run};
 use crate::pace::Rate;
+use crate::quantity;
 use crate::sink::Sink;
+use crate::traffic::Traffic;
 use crate::trial::Trial;
 
 /// What to measure, and how often.

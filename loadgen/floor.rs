@@ -7,12 +7,13 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use crate::arguments::{Traffic, quantity};
 use crate::cores::{Cores, Placement};
 use crate::figures::{grouped, si};
 use crate::load::{Load, Run};
 use crate::pace::Rate;
+use crate::quantity;
 use crate::sink::{RECEIVE_BUFFER, Sink};
+use crate::traffic::Traffic;
 use crate::trial::Trial;
 
 /// How to measure the floor.

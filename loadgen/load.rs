@@ -11,7 +11,6 @@ use crossbeam::channel::{RecvTimeoutError, bounded};
 use crossbeam::utils::CachePadded;
 
 use crate::account::Account;
-use crate::arguments::Traffic;
 use crate::pace::{self, Rate, Schedule, WallClock};
 use crate::progress::{self, Goal, Progress};
 use crate::random::Names;
@@ -19,6 +18,7 @@ use crate::report::RingSize;
 use crate::ring::Ring;
 use crate::sender::{self, Flow, Live};
 use crate::shape::Shape;
+use crate::traffic::Traffic;
 use crate::wire::Line;
 
 /// Lets all threads be ready when the schedule starts.

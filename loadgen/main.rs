@@ -1,9 +1,10 @@
 //! An open-loop load generator for StatsD servers: it sends what it was asked to, when it is due,
 //! and tells exactly what it sent.
 //!
-//! `arguments` -> `shape` (one flow's metrics, drawn by `mix`, `fault` and `random`) -> `ring` (ready
-//! datagrams and their `tally`) -> `load` (all rings and the threads) -> `sender` (when `pace` says so,
-//! through a `wire`) -> `account` and `distinct` -> `report` and `percentiles`.
+//! `arguments` (of the commands' own and `traffic`, numbers read by `quantity`) -> `shape` (one flow's
+//! metrics, drawn by `mix`, `fault` and `random`) -> `ring` (ready datagrams and their `tally`) -> `load`
+//! (all rings and the threads) -> `sender` (when `pace` says so, through a `wire`) -> `account` and
+//! `distinct` -> `report` and `percentiles`. `send` does that and no more.
 //!
 //! The commands measure with that: a `trial` sends a load to a `receiver`, which is a `sink` of its own, a
 //! `daemon` it starts, or a server it asks through `admin`. `floor`, `bench` and `search` are made of
@@ -28,6 +29,7 @@ mod mix;
 mod pace;
 mod percentiles;
 mod progress;
+mod quantity;
 mod random;
 mod receiver;
 mod report;
@@ -38,6 +40,7 @@ mod sender;
 mod shape;
 mod sink;
 mod tally;
+mod traffic;
 mod trial;
 mod verify;
 mod wire;

@@ -11,13 +11,14 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::admin::Server;
-use crate::arguments::{Traffic, quantity};
 use crate::cores::Placement;
 use crate::daemon::Daemon;
 use crate::figures::{grouped, si};
 use crate::load::{Load, Run};
 use crate::pace::Rate;
+use crate::quantity;
 use crate::receiver::Receiver;
+use crate::traffic::Traffic;
 use crate::trial::Trial;
 
 /// Where to search, and how closely.

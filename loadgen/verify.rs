@@ -7,10 +7,11 @@ use clap::Args;
 use serde_json::json;
 
 use crate::admin::Server;
-use crate::arguments::{Send, quantity};
 use crate::balance::Balance;
+use crate::quantity;
 use crate::receiver::{self, Receiver as _};
 use crate::send;
+use crate::send::Send;
 
 /// What to send, and whom to ask.
 #[derive(Debug, Args)]

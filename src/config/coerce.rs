@@ -3,17 +3,6 @@
 use super::secret::without_credentials;
 use super::value::Value;
 
-/// `Boolean(value)`.
-pub(super) fn truthy(value: &Value) -> bool {
-    match value {
-        Value::Undefined | Value::Null => false,
-        Value::Bool(flag) => *flag,
-        Value::Number(number) => *number != 0.0 && !number.is_nan(),
-        Value::String(text) => !text.is_empty(),
-        Value::List(_) | Value::Map(_) | Value::Regex { .. } => true,
-    }
-}
-
 /// `Number(value)`; NaN when there is no number in it.
 pub(super) fn number(value: &Value) -> f64 {
     match value {

@@ -1,9 +1,9 @@
 //! What the admin interface answers to `config`: the file as it was evaluated, and what follows from it. Only
 //! what is secret is not in it: whoever reaches that port may read the reply.
 
-use super::coerce::{self, truthy};
+use super::coerce;
 use super::secret;
-use super::value::{Node, Value};
+use super::value::{Node, Value, truthy};
 use std::fmt::Write as _;
 
 /// The reply: an empty line, then a line for each key and for each member of a nested value.

@@ -1,8 +1,7 @@
 //! What of a configuration is shown to nobody: one rule for all that shows values.
 
-use super::coerce::truthy;
 use super::settings;
-use super::value::Value;
+use super::value::{Value, truthy};
 
 /// What stands for a secret.
 pub(super) const HIDDEN: &str = "********";

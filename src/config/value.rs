@@ -67,3 +67,14 @@ pub(super) struct Tree {
     /// Keys written twice, and environment variables that are not set.
     pub(super) warnings: Vec<Fault>,
 }
+
+/// `Boolean(value)`.
+pub(super) fn truthy(value: &Value) -> bool {
+    match value {
+        Value::Undefined | Value::Null => false,
+        Value::Bool(flag) => *flag,
+        Value::Number(number) => *number != 0.0 && !number.is_nan(),
+        Value::String(text) => !text.is_empty(),
+        Value::List(_) | Value::Map(_) | Value::Regex { .. } => true,
+    }
+}

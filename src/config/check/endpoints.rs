@@ -1,8 +1,8 @@
 //! The settings that name what to listen on and where to send.
 
-use super::super::coerce::{self, shown, truthy};
+use super::super::coerce::{self, shown};
 use super::super::settings::{self, Setting};
-use super::super::value::{Node, Value};
+use super::super::value::{Node, Value, truthy};
 use super::{Backend, Checker, Listener, Server, Values};
 use crate::deliver::repeater::Target;
 

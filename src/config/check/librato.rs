@@ -1,9 +1,9 @@
 //! The settings of the Librato backend that no other has: patterns, tags, seconds and secrets.
 
-use super::super::coerce::{self, kind, shown, truthy};
+use super::super::coerce::{self, kind, shown};
 use super::super::secret::HIDDEN;
 use super::super::settings::{Kind, Setting};
-use super::super::value::{Node, Value};
+use super::super::value::{Node, Value, truthy};
 use super::Checker;
 use crate::deliver::librato::pattern::Pattern;
 

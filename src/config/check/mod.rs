@@ -4,9 +4,9 @@ mod endpoints;
 mod librato;
 mod timers;
 
-use super::coerce::{self, shown, truthy};
+use super::coerce::{self, shown};
 use super::settings::{self, Effect, Kind, Range, SETTINGS, Setting};
-use super::value::{Entry, Node, Value};
+use super::value::{Entry, Node, Value, truthy};
 use super::{Finding, Place};
 use crate::deliver::graphite::Namespace;
 use crate::deliver::librato::pattern::Pattern;

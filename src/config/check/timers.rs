@@ -1,10 +1,8 @@
 //! The settings of timers: percentiles, histograms and the fields to keep.
 
-use super::super::coerce::{
-    self, bin_label, number_text, percentile_label, shown, text_number, truthy,
-};
+use super::super::coerce::{self, bin_label, number_text, percentile_label, shown, text_number};
 use super::super::settings::Setting;
-use super::super::value::{Node, Value};
+use super::super::value::{Node, Value, truthy};
 use super::Checker;
 use crate::flush::{Bin, HistogramRule, Threshold};
 

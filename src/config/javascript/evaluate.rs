@@ -1,10 +1,10 @@
 //! The syntax tree -> values: literals, lists, objects, and which parts are looked at.
 
 use super::super::Place;
-use super::super::coerce::{string, truthy};
+use super::super::coerce::string;
 use super::super::environment::Environment;
 use super::super::settings;
-use super::super::value::{Entry, Fault, Node, Tree, Value};
+use super::super::value::{Entry, Fault, Node, Tree, Value, truthy};
 use super::explain::{self, explain};
 use super::lines::{ASSIGN, Lines};
 use super::{methods, operators};

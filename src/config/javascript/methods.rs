@@ -4,8 +4,8 @@
 //! half of a pair of units is refused, since nothing here could hold it.
 
 use super::super::Place;
-use super::super::coerce::{self, number, string, truthy};
-use super::super::value::{Node, Value};
+use super::super::coerce::{self, number, string};
+use super::super::value::{Node, Value, truthy};
 use super::operators::strictly_equal;
 
 /// Functions that need no object.

@@ -1,7 +1,7 @@
 //! The operators: what JavaScript makes of values of any type.
 
-use super::super::coerce::{number, string, truthy};
-use super::super::value::Value;
+use super::super::coerce::{number, string};
+use super::super::value::{Value, truthy};
 use oxc_ast::ast::{BinaryOperator, UnaryOperator};
 use std::cmp::Ordering;
 

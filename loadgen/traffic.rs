@@ -2,8 +2,8 @@
 
 use clap::{Args, Parser};
 
-use super::quantity;
 use crate::mix::Mix;
+use crate::quantity;
 use crate::random::Distribution;
 use crate::shape::{Packing, Shape};
 
