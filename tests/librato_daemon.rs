@@ -665,3 +665,27 @@ fn flushes_without_measurements_take_no_room_from_those_that_wait() {
     let stored = api.wait_for_stored(|stored| sum(stored, "b") >= 4.0);
     assert_eq!((sum(&stored, "a"), sum(&stored, "b")), (3.0, 4.0));
 }
+
+#[test]
+fn posts_that_are_left_when_the_stop_has_no_more_time_are_counted_and_said() {
+    let (carbon, api) = (FakeCarbon::start(), FakeApi::start(Rules::default()));
+    let limit = || Fault::Answer(Answer::text(429, "slow down").with("Retry-After", 1));
+    api.script(
+        [Fault::Late(Duration::ZERO)]
+            .into_iter()
+            .chain(repeat_n(limit(), 5))
+            .chain(repeat_n(Fault::Hang(Vec::new()), ALL)),
+    );
+    let one_each = json!({"batchSize": 1});
+    let mut config = ticking(&carbon, api.url(), one_each);
+    config["deleteIdleStats"] = json!(true);
+    config["stopDeadline"] = json!(3000);
+    let mut daemon = Daemon::start(&config, &[]);
+    send(&daemon, "a:1|c\nb:1|c\nc:1|c\nd:1|c\ne:1|c\nf:1|c");
+    api.wait_for_requests(4);
+    assert_eq!(daemon.terminate().code(), Some(0));
+    let taken = api.stored().len();
+    assert_eq!(taken, 1);
+    daemon
+        .wait_for_line("backend librato: posts not delivered before the stop deadline and lost: 5");
+}

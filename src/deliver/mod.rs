@@ -259,6 +259,14 @@ impl Runners {
                 .recv_deadline(deadline)
                 .is_err_and(|error| error.is_timeout())
             {
+                let posts = runner.queue.take_kept();
+                if posts > 0 {
+                    self.outside.posts_lost.add(posts as u64);
+                    log::error!(
+                        "backend {}: posts not delivered before the stop deadline and lost: {posts}",
+                        runner.status.backend()
+                    );
+                }
                 let left = runner.queue.abandon();
                 if left > 0 {
                     log::error!(

@@ -67,6 +67,8 @@ struct State {
     closed: bool,
     /// When the process ends, once it is stopping.
     ends: Option<Instant>,
+    /// Posts of a flush sent in part that the backend still has, those under way included.
+    posts_left: usize,
     /// Nobody will take one out any more.
     abandoned: bool,
     /// The outbox that has taken this one's place; also of use when this one is abandoned, to one whose
@@ -293,6 +295,26 @@ impl Queue {
     /// The process is stopping, and waits for the backend until then.
     pub fn ends_by(&self, deadline: Instant) {
         self.shared.state().ends = Some(deadline);
+        self.shared.changed.notify_all();
+    }
+
+    /// Notes how many posts of a flush sent in part its backend still has.
+    pub fn keeps(&self, posts: usize) {
+        self.shared.state().posts_left = posts;
+    }
+
+    /// How many those are, for whoever counts them as lost: they are told once.
+    pub fn take_kept(&self) -> usize {
+        std::mem::take(&mut self.shared.state().posts_left)
+    }
+
+    /// Waits so long while the process is not stopping. Returns whether all that time is over.
+    pub fn wait_out(&self, pause: Duration) -> bool {
+        let state = self.shared.state();
+        let runs = |state: &mut State| state.ends.is_none();
+        let waited = self.shared.changed.wait_timeout_while(state, pause, runs);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.ends.is_none()
     }
 
     /// Waits so long if the process is stopping and will still be there then; returns whether it did. Before
@@ -489,6 +511,19 @@ mod tests {
         assert_eq!(queue.abandon(), 2, "the one sent and the one that waits");
         assert_eq!(outside.flushes_dropped.total(), 2);
         drop(new);
+    }
+
+    #[test]
+    fn posts_kept_are_told_once_and_a_stop_ends_the_wait_for_them() {
+        let (_outbox, queue, _) = outbox(10, 10);
+        queue.keeps(3);
+        assert_eq!((queue.take_kept(), queue.take_kept()), (3, 0));
+        assert!(queue.wait_out(Duration::from_millis(1)), "nobody stops");
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| queue.wait_out(Duration::from_secs(3600)));
+            queue.ends_by(Instant::now());
+            assert!(!waits.join().expect("no panic"), "the stop came before");
+        });
     }
 
     #[test]

@@ -171,7 +171,7 @@ pub struct Librato {
     service: Service,
     clock: Clock,
     /// The flush that is to be tried again.
-    waiting: Option<Arc<Snapshot>>,
+    waiting: Vec<Arc<Snapshot>>,
     /// Posts of a flush that is done otherwise; they are to be tried before the next.
     left: Vec<Batch>,
     /// The service wants to be left alone until then.
@@ -191,7 +191,7 @@ impl Librato {
             encoder: Encoder::new(options).timed(move || time.steady_ms()),
             service: Service::new(options),
             clock,
-            waiting: None,
+            waiting: Vec::new(),
             left: Vec::new(),
             quiet_until: None,
             said_dropped: RateLimit::new(),
@@ -227,13 +227,18 @@ impl Librato {
     /// Sees through what is left of the last flush, after the end. What the service does not take then is
     /// lost and counted.
     pub(super) fn finish(&mut self, outside: &Outside, status: &Status, queue: &Queue) {
+        // With other options somebody else goes on, and a pause has time; a second one is too many.
+        let mut patient = true;
         while !self.left.is_empty() {
             let posted = self
                 .keep_quiet()
                 .and_then(|()| self.post_left(outside, status, queue));
             let Err(error) = posted else { return };
-            if !self.rests(queue) {
-                let lost = std::mem::take(&mut self.left).len();
+            let quiet = self.quiet();
+            let waits = std::mem::take(&mut patient) && !quiet.is_zero();
+            if !(waits && queue.wait_out(quiet) || self.rests(queue)) {
+                self.left.clear();
+                let lost = queue.take_kept();
                 outside.posts_lost.add(lost as u64);
                 log::error!("librato: posts not delivered at the end and lost: {lost}: {error}");
             }
@@ -283,6 +288,7 @@ impl Librato {
         self.learn(&outcome, outside);
         self.tell_lost(&outcome, &error, outside);
         self.left = outcome.left;
+        queue.keeps(self.left.len());
         if self.left.is_empty() {
             return Ok(());
         }
@@ -299,7 +305,10 @@ impl Librato {
         self.keep_quiet()?;
         self.post_left(outside, status, queue)?;
         self.keep_quiet()?;
-        let again = (self.waiting.take()).is_some_and(|waiting| Arc::ptr_eq(&waiting, snapshot));
+        // What nobody else holds was dropped by the outbox, or delivered by somebody else.
+        self.waiting.retain(|it| Arc::strong_count(it) > 1);
+        let known = self.waiting.iter().position(|it| Arc::ptr_eq(it, snapshot));
+        let again = known.is_some();
         let Encoded {
             batches,
             dropped,
@@ -314,8 +323,11 @@ impl Librato {
         }
         let outcome = self.post(batches, status, queue);
         let fate = self.settle(outcome, outside);
-        if fate.is_err() {
-            self.waiting = Some(snapshot.clone());
+        queue.keeps(self.left.len());
+        match known {
+            Some(at) if fate.is_ok() => drop(self.waiting.swap_remove(at)),
+            None if fate.is_err() => self.waiting.push(snapshot.clone()),
+            _ => {}
         }
         fate
     }
@@ -417,7 +429,7 @@ impl Librato {
 mod tests {
     use super::super::outbox::{Limits, Outbox};
     use super::*;
-    use crate::metric::snapshot::Gauge;
+    use crate::metric::snapshot::{Counter, Gauge};
     use std::io::ErrorKind;
 
     fn backend() -> (Librato, Arc<Outside>, Outbox, Queue) {
@@ -514,6 +526,42 @@ mod tests {
             .expect_err("not yet");
         assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
         assert_eq!(status.fields(), [], "no attempt was made");
+    }
+
+    #[test]
+    fn a_flush_that_waits_is_added_to_running_totals_once_whatever_comes_between() {
+        // A port that refuses: taken, and let go.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        drop(listener);
+        let (_, outside, _outbox, queue) = backend();
+        let options = Options {
+            api: format!("http://{address}"),
+            counters_as_gauges: false,
+            retry_delay: Duration::ZERO,
+            ..Options::default()
+        };
+        let clock = Clock::Manual(crate::runtime::clock::Manual::new(0));
+        let mut librato = Librato::new(&options, clock);
+        let flush = |value: f64| {
+            Arc::new(Snapshot {
+                counters: vec![Counter {
+                    name: "c".into(),
+                    value,
+                    rate: 0.0,
+                }],
+                ..Snapshot::default()
+            })
+        };
+        let status = Status::new("librato");
+        let (one, ten) = (flush(1.0), flush(10.0));
+        for waiting in [&one, &ten, &one, &ten, &ten, &one] {
+            let fate = librato.deliver(waiting, &outside, &status, &queue);
+            fate.expect_err("nobody listens there");
+        }
+        let Encoded { batches, .. } = librato.encoder.encode(&one, true);
+        let body = String::from_utf8_lossy(&batches[0].body).into_owned();
+        assert!(body.contains(r#""name":"c","value":11,"#), "{body}");
     }
 
     #[test]
