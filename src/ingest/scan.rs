@@ -58,15 +58,21 @@ impl<'a> Marks<'a> {
 
     #[inline]
     fn load(&mut self) {
-        let rest = self.bytes.get(self.base..).unwrap_or_default();
-        self.mask = match rest.first_chunk::<BLOCK>() {
-            Some(block) => mask(block),
-            None => {
-                let mut block = [0; BLOCK];
-                block[..rest.len()].copy_from_slice(rest);
-                mask(&block)
-            }
-        };
+        self.mask = at(self.bytes, self.base, mask);
+    }
+}
+
+/// What `mask` says of the block at `base`; past the end nothing is found.
+#[inline(always)]
+fn at(bytes: &[u8], base: usize, mask: impl Fn(&[u8; BLOCK]) -> u64) -> u64 {
+    let rest = bytes.get(base..).unwrap_or_default();
+    match rest.first_chunk::<BLOCK>() {
+        Some(block) => mask(block),
+        None => {
+            let mut block = [0; BLOCK];
+            block[..rest.len()].copy_from_slice(rest);
+            mask(&block)
+        }
     }
 }
 
@@ -75,15 +81,7 @@ impl<'a> Marks<'a> {
 pub fn end_of_tags(bytes: &[u8], from: usize) -> usize {
     let mut base = from;
     while base < bytes.len() {
-        let rest = &bytes[base..];
-        let found = match rest.first_chunk::<BLOCK>() {
-            Some(block) => ends(block),
-            None => {
-                let mut block = [0; BLOCK];
-                block[..rest.len()].copy_from_slice(rest);
-                ends(&block)
-            }
-        };
+        let found = at(bytes, base, ends);
         if found != 0 {
             return base + found.trailing_zeros() as usize;
         }
@@ -92,15 +90,22 @@ pub fn end_of_tags(bytes: &[u8], from: usize) -> usize {
     bytes.len()
 }
 
+/// Colon, pipe, newline.
+const DELIMITERS: [u8; 3] = [b':', b'|', b'\n'];
+
 /// One bit for each byte of the block that is a delimiter, the first byte lowest.
-#[cfg(target_arch = "x86_64")]
 #[inline]
 pub fn mask(block: &[u8; BLOCK]) -> u64 {
-    found(block, [b':', b'|', b'\n'])
+    found(block, DELIMITERS)
+}
+
+/// The same in plain Rust: the twin the fast one is tested against, and what other targets use.
+#[inline]
+pub fn mask_portable(block: &[u8; BLOCK]) -> u64 {
+    found_portable(block, DELIMITERS)
 }
 
 /// One bit for each byte of the block that ends tags, the first byte lowest.
-#[cfg(target_arch = "x86_64")]
 #[inline]
 fn ends(block: &[u8; BLOCK]) -> u64 {
     found(block, [b'|', b'\n'])
@@ -134,27 +139,13 @@ fn found<const N: usize>(block: &[u8; BLOCK], wanted: [u8; N]) -> u64 {
     mask
 }
 
-/// One bit for each byte of the block that is a delimiter, the first byte lowest.
 #[cfg(not(target_arch = "x86_64"))]
-#[inline]
-pub fn mask(block: &[u8; BLOCK]) -> u64 {
-    mask_portable(block)
-}
+use found_portable as found;
 
-/// One bit for each byte of the block that ends tags, the first byte lowest.
-#[cfg(not(target_arch = "x86_64"))]
 #[inline]
-fn ends(block: &[u8; BLOCK]) -> u64 {
+fn found_portable<const N: usize>(block: &[u8; BLOCK], wanted: [u8; N]) -> u64 {
     block.iter().enumerate().fold(0, |mask, (at, byte)| {
-        mask | u64::from(matches!(byte, b'|' | b'\n')) << at
-    })
-}
-
-/// The same in plain Rust: the twin the fast one is tested against, and what other targets use.
-#[inline]
-pub fn mask_portable(block: &[u8; BLOCK]) -> u64 {
-    block.iter().enumerate().fold(0, |mask, (at, byte)| {
-        mask | u64::from(matches!(byte, b':' | b'|' | b'\n')) << at
+        mask | u64::from(wanted.contains(byte)) << at
     })
 }
 
