@@ -12,7 +12,6 @@ mod traffic;
 use statsd_fast::deliver::graphite::{self, Encoder};
 use statsd_fast::deliver::librato::{self, measure};
 use statsd_fast::flush::{self, merge::State, statistics::Statistics};
-use statsd_fast::ingest::packet::{Batch, Filled};
 use statsd_fast::ingest::{self, parse, table::Table};
 use statsd_fast::metric::cell::Timer;
 use statsd_fast::metric::harvest::{Harvest, Part};
@@ -72,26 +71,12 @@ fn parsing(values: usize, line: fn(usize) -> String) -> Box<dyn FnMut()> {
     })
 }
 
-fn batch(datagrams: &[Vec<u8>]) -> Batch {
-    let mut batch = Batch::new(datagrams.len(), traffic::PAYLOAD);
-    let refill = batch.refill();
-    for (slot, datagram) in datagrams.iter().enumerate() {
-        let bytes = slot * refill.stride..slot * refill.stride + datagram.len();
-        refill.arena[bytes.clone()].copy_from_slice(datagram);
-        refill.filled.push(Filled {
-            bytes,
-            truncated: false,
-        });
-    }
-    batch
-}
-
 fn table() -> Table {
     Table::new(&ingest::Options::default(), Arc::new(Registry::new()))
 }
 
 fn recording(names: usize, line: fn(usize) -> String) -> Box<dyn FnMut()> {
-    let batch = batch(&datagrams(names, line));
+    let batch = traffic::batch(&datagrams(names, line));
     let (mut table, mut harvest) = (table(), Harvest::default());
     Box::new(move || {
         ingest::take_packets(batch.packets(), &mut table);
@@ -104,7 +89,7 @@ fn recording(names: usize, line: fn(usize) -> String) -> Box<dyn FnMut()> {
 }
 
 fn harvesting(names: usize) -> Box<dyn FnMut()> {
-    let batch = batch(&datagrams(names, traffic::counter));
+    let batch = traffic::batch(&datagrams(names, traffic::counter));
     let (mut table, mut harvest) = (table(), Harvest::default());
     Box::new(move || {
         ingest::take_packets(batch.packets(), &mut table);

@@ -5,7 +5,7 @@
 mod traffic;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use statsd_fast::ingest::packet::{Batch, Filled};
+use statsd_fast::ingest::packet::Batch;
 use statsd_fast::ingest::table::Table;
 use statsd_fast::ingest::{self, Options};
 use statsd_fast::metric::harvest::Harvest;
@@ -19,20 +19,7 @@ fn table() -> Table {
 
 /// The datagrams as the kernel would hand them over: full batches.
 fn batches(datagrams: &[Vec<u8>]) -> Vec<Batch> {
-    let fill = |datagrams: &[Vec<u8>]| {
-        let mut batch = Batch::new(datagrams.len(), traffic::PAYLOAD);
-        let refill = batch.refill();
-        for (slot, datagram) in datagrams.iter().enumerate() {
-            let bytes = slot * refill.stride..slot * refill.stride + datagram.len();
-            refill.arena[bytes.clone()].copy_from_slice(datagram);
-            refill.filled.push(Filled {
-                bytes,
-                truncated: false,
-            });
-        }
-        batch
-    };
-    datagrams.chunks(64).map(fill).collect()
+    datagrams.chunks(64).map(traffic::batch).collect()
 }
 
 fn record(table: &mut Table, batches: &[Batch]) {

@@ -27,9 +27,9 @@ mod reference;
 #[allow(dead_code, reason = "histories are for tests without sockets")]
 mod traffic;
 
-use daemon::Original;
 use librato_pair::decisions::DECISIONS;
 use librato_pair::{LibratoPair, Posted, Setting, compare, traffic as sent};
+use pair::{compare_all, original_is_missing, report};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::{env, thread};
@@ -60,46 +60,8 @@ fn case(name: &'static str, idle: usize, seed: u64, options: Value, librato: Val
     }
 }
 
-/// Says that the tests are skipped when the original cannot be run here.
-fn original_is_missing() -> bool {
-    let Err(what) = Original::program() else {
-        return false;
-    };
-    assert!(
-        env::var_os("STATSD_FAST_REQUIRE_INTEROP").is_none_or(|v| v != "1"),
-        "{what}"
-    );
-    println!("SKIPPED: {what}");
-    true
-}
-
-/// Compares all cases at the same time, prints every difference and then fails.
-fn compare_all(cases: &[Case]) {
-    if original_is_missing() {
-        return;
-    }
-    let found: Vec<String> = thread::scope(|scope| {
-        let running: Vec<_> = cases
-            .iter()
-            .map(|case| scope.spawn(|| compare_case(case)))
-            .collect();
-        let found = running
-            .into_iter()
-            .flat_map(|case| case.join().expect("the case ends"));
-        found.collect()
-    });
-    report(&found);
-}
-
-fn report(differences: &[String]) {
-    for difference in differences {
-        println!("{difference}");
-    }
-    assert!(
-        differences.is_empty(),
-        "{} differences, printed above",
-        differences.len()
-    );
+fn compare_cases(cases: &[Case]) {
+    compare_all(cases, compare_case);
 }
 
 fn compare_case(case: &Case) -> Vec<String> {
@@ -145,7 +107,7 @@ fn compare_case(case: &Case) -> Vec<String> {
 
 #[test]
 fn names_and_tags_are_the_originals() {
-    compare_all(&[
+    compare_cases(&[
         case("defaults", 1, 1, json!({}), json!({})),
         case(
             "tags",
@@ -202,7 +164,7 @@ fn names_and_tags_are_the_originals() {
 
 #[test]
 fn numbers_are_the_originals() {
-    compare_all(&[
+    compare_cases(&[
         case(
             "percentiles",
             1,
@@ -279,7 +241,7 @@ fn numbers_are_the_originals() {
 
 #[test]
 fn the_old_way_of_sending_is_the_originals() {
-    compare_all(&[
+    compare_cases(&[
         case(
             "both ways",
             1,

@@ -21,12 +21,14 @@ mod reference;
 #[allow(dead_code, reason = "histories are for tests without sockets")]
 mod traffic;
 
-use daemon::Original;
 use pair::admin::Both;
-use pair::{LAST, Pair, Written, console, differences, traffic as sent};
+use pair::{
+    LAST, Pair, Written, compare_all, console, differences, original_is_missing, report,
+    traffic as sent,
+};
 use reference::{Departure, departure};
 use serde_json::{Value, json};
-use std::{env, thread};
+use std::env;
 
 /// What is compared under one configuration.
 struct Case {
@@ -47,46 +49,8 @@ fn case(name: &'static str, idle: usize, seed: u64, options: Value) -> Case {
     }
 }
 
-/// Says that the tests are skipped when the original cannot be run here.
-fn original_is_missing() -> bool {
-    let Err(what) = Original::program() else {
-        return false;
-    };
-    assert!(
-        env::var_os("STATSD_FAST_REQUIRE_INTEROP").is_none_or(|v| v != "1"),
-        "{what}"
-    );
-    println!("SKIPPED: {what}");
-    true
-}
-
-/// Compares all cases at the same time, prints every difference and then fails.
 fn compare(cases: &[Case]) {
-    if original_is_missing() {
-        return;
-    }
-    let found: Vec<String> = thread::scope(|scope| {
-        let running: Vec<_> = cases
-            .iter()
-            .map(|case| scope.spawn(|| compare_case(case)))
-            .collect();
-        running
-            .into_iter()
-            .flat_map(|case| case.join().expect("the case ends"))
-            .collect()
-    });
-    report(&found);
-}
-
-fn report(differences: &[String]) {
-    for difference in differences {
-        println!("{difference}");
-    }
-    assert!(
-        differences.is_empty(),
-        "{} differences, printed above",
-        differences.len()
-    );
+    compare_all(cases, compare_case);
 }
 
 fn compare_case(case: &Case) -> Vec<String> {

@@ -1,6 +1,8 @@
 //! Datagrams as busy senders pack them: lines of known shapes, up to 1432 bytes together.
 #![allow(dead_code)]
 
+use statsd_fast::ingest::packet::{Batch, Filled};
+
 /// Payload of a datagram that fits an Ethernet frame.
 pub(crate) const PAYLOAD: usize = 1432;
 
@@ -53,4 +55,19 @@ pub(crate) fn mix(n: usize) -> String {
         17..19 => format!("{}:{}|g", name(n), n % 5000),
         _ => format!("{}:user{}|s", name(n), n % 500),
     }
+}
+
+/// The datagrams as the kernel would hand them over: one batch.
+pub(crate) fn batch(datagrams: &[Vec<u8>]) -> Batch {
+    let mut batch = Batch::new(datagrams.len(), PAYLOAD);
+    let refill = batch.refill();
+    for (slot, datagram) in datagrams.iter().enumerate() {
+        let bytes = slot * refill.stride..slot * refill.stride + datagram.len();
+        refill.arena[bytes.clone()].copy_from_slice(datagram);
+        refill.filled.push(Filled {
+            bytes,
+            truncated: false,
+        });
+    }
+    batch
 }

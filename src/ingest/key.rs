@@ -8,10 +8,10 @@ use foldhash::fast::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
 /// Longest spelling, tags included, that a key holds itself.
-pub const SHORT: usize = 46;
+const SHORT: usize = 46;
 
 /// Stands between name and tags. No name holds a newline.
-pub const TAGS_FOLLOW: u8 = b'\n';
+const TAGS_FOLLOW: u8 = b'\n';
 
 /// Bytes of a key: those of a spelling, zeros, and the tag.
 const BYTES: usize = 48;

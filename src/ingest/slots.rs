@@ -175,10 +175,11 @@ impl Slots {
 }
 
 impl Entry {
-    /// Whether it is a counter's. So is a slot that is not in use, without hits.
+    /// Whether it is a counter that got a value since the last harvest.
     #[inline(always)]
-    pub fn is_counter(&self) -> bool {
-        self.key.kind() == Kind::Counter
+    pub fn is_counted(&self) -> bool {
+        // A slot that is not in use has the kind of one, and no hits.
+        self.hits_or_cell > 0 && self.key.kind() == Kind::Counter
     }
 }
 
@@ -235,7 +236,8 @@ mod tests {
                     let id = twin.len() as u32;
                     slots.make_room(&seeds);
                     let slot = slots.insert(&wanted, NameId(id), 0);
-                    prop_assert_eq!(slots.entry(slot).is_counter(), *kind == 0);
+                    slots.entry(slot).hits_or_cell = 1;
+                    prop_assert_eq!(slots.entry(slot).is_counted(), *kind == 0);
                     twin.insert(key, id);
                 }
             }

@@ -252,10 +252,8 @@ impl Table {
         if self.touched.len() > self.slots.used() / 8 {
             // From there on it is quicker to walk over all of them than to jump.
             self.touched.clear();
-            let slots = self.slots.iter_mut();
-            slots
-                .filter(|entry| entry.hits_or_cell > 0 && entry.is_counter())
-                .for_each(take);
+            let entries = self.slots.iter_mut();
+            entries.filter(|entry| entry.is_counted()).for_each(take);
         } else {
             for slot in self.touched.drain(..) {
                 take(self.slots.entry(slot as usize));
@@ -310,7 +308,7 @@ impl Table {
             self.odd_line = Default::default();
             self.touched.clear();
             let slots = self.slots.iter_mut().enumerate();
-            let touched = slots.filter(|(_, entry)| entry.is_counter() && entry.hits_or_cell > 0);
+            let touched = slots.filter(|(_, entry)| entry.is_counted());
             self.touched.extend(touched.map(|(slot, _)| slot as u32));
         }
         self.slots.insert(spelling, id, cell)

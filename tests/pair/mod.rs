@@ -12,6 +12,7 @@ use crate::daemon::{self, Daemon, FakeCarbon, Lines, Log, Original, original};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// Counters in the first and the last datagram of a round: a flush that holds both holds the round,
@@ -22,6 +23,45 @@ pub(crate) const LAST: &str = "live.last";
 
 /// How often a round that a flush cut in two is sent again.
 const REPEATS: usize = 6;
+
+/// Says that the tests are skipped when the original cannot be run here.
+pub(crate) fn original_is_missing() -> bool {
+    let missing = Original::program().err();
+    missing
+        .inspect(|what| daemon::skip_for_want_of(what))
+        .is_some()
+}
+
+/// Compares all cases at the same time, prints every difference and then fails.
+pub(crate) fn compare_all<C: Sync>(cases: &[C], compare: impl Fn(&C) -> Vec<String> + Sync) {
+    if original_is_missing() {
+        return;
+    }
+    let compare = &compare;
+    let found: Vec<String> = thread::scope(|scope| {
+        let running: Vec<_> = cases
+            .iter()
+            .map(|case| scope.spawn(move || compare(case)))
+            .collect();
+        running
+            .into_iter()
+            .flat_map(|case| case.join().expect("the case ends"))
+            .collect()
+    });
+    report(&found);
+}
+
+/// Prints every difference, and fails when there is one.
+pub(crate) fn report(differences: &[String]) {
+    for difference in differences {
+        println!("{difference}");
+    }
+    assert!(
+        differences.is_empty(),
+        "{} differences, printed above",
+        differences.len()
+    );
+}
 
 /// A configuration for both.
 #[derive(Debug, Clone)]
