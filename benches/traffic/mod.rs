@@ -8,9 +8,14 @@ pub(crate) const PAYLOAD: usize = 1432;
 
 /// `n` lines made by `line`, packed; and how many values that is.
 pub(crate) fn packed(n: usize, line: fn(usize) -> String) -> (Vec<Vec<u8>>, u64) {
+    (joined((0..n).map(line)), n as u64)
+}
+
+/// Lines, packed.
+pub(crate) fn joined(lines: impl Iterator<Item = impl AsRef<str>>) -> Vec<Vec<u8>> {
     let mut datagrams = vec![Vec::new()];
-    for n in 0..n {
-        let line = line(n);
+    for line in lines {
+        let line = line.as_ref().as_bytes();
         if datagrams
             .last()
             .is_some_and(|last| last.len() + line.len() + 1 > PAYLOAD)
@@ -21,9 +26,9 @@ pub(crate) fn packed(n: usize, line: fn(usize) -> String) -> (Vec<Vec<u8>>, u64)
         if !last.is_empty() {
             last.push(b'\n');
         }
-        last.extend_from_slice(line.as_bytes());
+        last.extend_from_slice(line);
     }
-    (datagrams, n as u64)
+    datagrams
 }
 
 /// A name of 34 bytes or so. The numbers are shuffled, so that a table is not walked in order.
@@ -60,6 +65,12 @@ pub(crate) fn mix(n: usize) -> String {
 /// The datagrams as the kernel would hand them over: one batch.
 pub(crate) fn batch(datagrams: &[Vec<u8>]) -> Batch {
     let mut batch = Batch::new(datagrams.len(), PAYLOAD);
+    fill(&mut batch, datagrams);
+    batch
+}
+
+/// The same into a batch that is there.
+pub(crate) fn fill(batch: &mut Batch, datagrams: &[Vec<u8>]) {
     let refill = batch.refill();
     for (slot, datagram) in datagrams.iter().enumerate() {
         let bytes = slot * refill.stride..slot * refill.stride + datagram.len();
@@ -69,5 +80,4 @@ pub(crate) fn batch(datagrams: &[Vec<u8>]) -> Batch {
             truncated: false,
         });
     }
-    batch
 }

@@ -10,6 +10,10 @@ use crate::runtime::sys::memory::{prefer_huge_pages, prefetch};
 
 /// Slots of an empty table.
 const SLOTS_MIN: usize = 64;
+/// Slots from which on a table may be more than an eighth full: 1 MiB. A slot that is not in use is in no
+/// cache, so below that emptiness costs little, and a spelling that is not in its first slot costs a
+/// branch that nobody can foresee.
+const SPARSE: usize = 1 << 14;
 
 /// One spelling: 64 bytes, one cache line.
 #[derive(Debug, Clone, Default)]
@@ -29,7 +33,7 @@ const _: () = assert!(size_of::<Entry>() == 64);
 /// All spellings a worker knows.
 #[derive(Debug)]
 pub struct Slots {
-    /// A power of two of them, at most five in eight in use.
+    /// A power of two of them; at most five in eight in use, and one in eight while there are few.
     entries: Vec<Entry>,
     used: usize,
     /// Bytes of long spellings, one after another.
@@ -54,10 +58,10 @@ impl Slots {
         self.used
     }
 
-    /// Bytes of the entries.
+    /// How many slots there are, in use or not.
     #[inline]
-    pub fn bytes(&self) -> usize {
-        size_of_val(&self.entries[..])
+    pub fn slots(&self) -> usize {
+        self.entries.len()
     }
 
     /// The entry of a slot.
@@ -125,7 +129,8 @@ impl Slots {
     /// Makes room for one more. Returns whether entries have moved: then whoever remembers a slot has to look
     /// it up again.
     pub fn make_room(&mut self, seeds: &Seeds) -> bool {
-        let full = self.used * 8 >= self.entries.len() * 5;
+        let eighths = if self.entries.len() < SPARSE { 1 } else { 5 };
+        let full = self.used * 8 >= self.entries.len() * eighths;
         if full {
             self.grow(seeds);
         }
@@ -255,23 +260,20 @@ mod tests {
         let seeds = Seeds::random();
         let mut slots = Slots::default();
         let mut grown = 0;
-        for n in 0..1000u32 {
-            let name = n.to_string();
-            grown += u32::from(slots.make_room(&seeds));
-            slots.insert(
-                &spelling(&seeds, 0, name.as_bytes(), b"", b':'),
-                NameId(n),
-                0,
-            );
-        }
-        // 64, and five doublings: 2048 slots hold 1280.
-        assert_eq!((grown, slots.bytes()), (5, 2048 * 64));
-        assert_eq!(
-            slots
-                .iter_mut()
-                .filter(|entry| !entry.key.is_none())
-                .count(),
-            1000
-        );
+        let mut fill_up_to = |names: u32| {
+            for n in slots.used() as u32..names {
+                let name = n.to_string();
+                grown += u32::from(slots.make_room(&seeds));
+                let spelling = spelling(&seeds, 0, name.as_bytes(), b"", b':');
+                slots.insert(&spelling, NameId(n), 0);
+            }
+            let in_use = slots.entries.iter().filter(|entry| !entry.key.is_none());
+            assert_eq!(in_use.count(), names as usize);
+            (grown, slots.slots())
+        };
+        assert_eq!(fill_up_to(8), (0, SLOTS_MIN));
+        assert_eq!(fill_up_to(1024), (7, 8192));
+        assert_eq!(fill_up_to(10_240), (8, SPARSE));
+        assert_eq!(fill_up_to(10_241), (9, 2 * SPARSE));
     }
 }

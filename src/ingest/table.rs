@@ -16,9 +16,9 @@ use crate::metric::sample::{Kind, Reject, Sample, Value};
 use foldhash::fast::RandomState;
 use std::sync::Arc;
 
-/// Bytes of entries from which on a table counts as large: what a core's own cache has room for beside the
-/// datagrams.
-const LARGE: usize = 256 << 10;
+/// Spellings from which on a table counts as large: their entries, one cache line each, take half of a
+/// core's own cache, and datagrams and cells want the rest.
+const LARGE: usize = 8192;
 
 /// Cells of one kind, with those that were touched since the last harvest.
 #[derive(Debug)]
@@ -134,7 +134,7 @@ impl Table {
     /// [`Table::record_spelled`] them. Below that size the detour costs more than it gains (tuning.md).
     #[inline]
     pub fn is_large(&self) -> bool {
-        self.slots.bytes() > LARGE
+        self.slots.used() > LARGE
     }
 
     /// What a sample is spelled with, for [`Table::record_spelled`] of the same table, whose entry is on its
@@ -249,7 +249,7 @@ impl Table {
                 cell: std::mem::take(&mut entry.sum),
             });
         };
-        if self.touched.len() > self.slots.used() / 8 {
+        if self.touched.len() > self.slots.slots() / 4 {
             // From there on it is quicker to walk over all of them than to jump.
             self.touched.clear();
             let entries = self.slots.iter_mut();
