@@ -3,11 +3,11 @@
 use super::Desk;
 use crate::deliver::inspector::{self, Value, inspect};
 use crate::flush::question::{Excerpt, Question};
-use crate::metric::member::Member;
 use crate::metric::meter::Meter;
 use crate::metric::name::is_space;
 use crate::metric::registry::Name;
 use crate::metric::sample::Kind;
+use crate::metric::set::Member;
 use crate::runtime::clock::{monotonic_ns, rounded_seconds};
 use std::io::Write as _;
 use std::sync::PoisonError;

@@ -163,7 +163,7 @@ fn members(set: &Set) -> Value<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metric::member::Member;
+    use crate::metric::set::Member;
     use crate::metric::snapshot::{Counter, Gauge};
 
     /// A flush with something of everything. The files below hold what Node.js prints of the same object,

@@ -4,10 +4,11 @@
 //! the time a gauge has left are the flusher's alone.
 
 use super::Options;
-use crate::metric::cell::{self, Members, Spare};
+use crate::metric::cell::{self, Spare};
 use crate::metric::harvest::{Harvest, Part};
 use crate::metric::registry::{Name, NameId, Registry};
 use crate::metric::sample::Kind;
+use crate::metric::set::Members;
 
 /// One kind's cells and names, by id.
 #[derive(Debug, Default)]
@@ -206,7 +207,7 @@ impl State {
             gauge.flushes_left = self.gauges_max_ttl;
         }
         for Part { id, hits, cell } in harvest.sets.drain(..) {
-            cell::unite(self.sets.hit(id, hits), cell);
+            self.sets.hit(id, hits).unite(cell);
         }
     }
 

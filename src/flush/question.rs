@@ -6,10 +6,10 @@
 use super::Flusher;
 use super::merge::Column;
 use crate::metric::harvest::Tally;
-use crate::metric::member::Member;
 use crate::metric::meter::{Meter, Totals};
 use crate::metric::registry::Name;
 use crate::metric::sample::Kind;
+use crate::metric::set::Member;
 use crossbeam::channel::Sender;
 use std::collections::HashMap;
 

@@ -451,7 +451,7 @@ mod tests {
         let mut harvest = Harvest::default();
         table.harvest(&mut harvest);
         harvest.tally.last_packet = 0;
-        let members = |part: &crate::metric::harvest::Part<crate::metric::cell::Members>| {
+        let members = |part: &crate::metric::harvest::Part<crate::metric::set::Members>| {
             let mut members: Vec<_> = part.cell.iter().collect();
             members.sort();
             format!("{:?} {} {members:?}", part.id, part.hits)

@@ -9,16 +9,21 @@ use super::key::{Seeds, Spelling};
 use super::name;
 use super::scan::BLOCK;
 use super::slots::{Entry, Slots};
-use crate::metric::cell::{Gauge, Members, Spare, Stamp, Timer};
+use crate::metric::cell::{Gauge, Spare, Stamp, Timer};
 use crate::metric::harvest::{Harvest, Part, Tally, TimerPart};
 use crate::metric::registry::{NameId, Registry};
 use crate::metric::sample::{Kind, Reject, Sample, Value};
+use crate::metric::set::{Member, Members};
+use crate::runtime::sys::memory::prefetch;
 use foldhash::fast::RandomState;
 use std::sync::Arc;
 
 /// Spellings from which on a table counts as large: their entries, one cache line each, take half of a
 /// core's own cache, and datagrams and cells want the rest.
 const LARGE: usize = 8192;
+
+/// Members of sets that are looked for together: as many places as a core has fetched at once.
+const ARRIVING: usize = 16;
 
 /// Cells of one kind, with those that were touched since the last harvest.
 #[derive(Debug)]
@@ -82,6 +87,8 @@ pub struct Table {
     timers: Cells<Timer>,
     gauges: Cells<Gauge>,
     sets: Cells<Members>,
+    /// Members on their way into the set of a cell, with their hash there.
+    arriving: Vec<(u32, u64, Member)>,
     /// What this worker did since the last harvest.
     pub tally: Tally,
 }
@@ -102,6 +109,7 @@ impl Table {
             timers: Cells::default(),
             gauges: Cells::default(),
             sets: Cells::default(),
+            arriving: Vec::with_capacity(ARRIVING),
             tally: Tally::default(),
         }
     }
@@ -196,11 +204,29 @@ impl Table {
                 self.gauges.touch(cell).add(Stamp(self.now), delta);
             }
             Value::Member(member) => {
+                let member = as_member(member);
                 let members = self.sets.touch(cell);
-                if !members.contains(member) {
-                    insert_member(members, member);
+                let hash = members.hash(&member);
+                if let Some(place) = members.place(hash) {
+                    prefetch(place);
+                }
+                self.arriving.push((cell, hash, member));
+                if self.arriving.len() == ARRIVING {
+                    self.let_in();
                 }
             }
+        }
+    }
+
+    /// Puts the members that wait into their sets.
+    ///
+    /// They wait because busy sets are in no cache: looked for one by one, each look is a wait for memory and
+    /// a branch on what is found there. In which order members come does not matter to a set.
+    fn let_in(&mut self) {
+        for (cell, hash, member) in self.arriving.drain(..) {
+            self.sets.cells[cell as usize]
+                .cell
+                .insert_hashed(member, hash);
         }
     }
 
@@ -241,6 +267,7 @@ impl Table {
     /// Moves everything collected since the last harvest into `harvest`, which must be empty.
     /// Names, cells and their memory stay; histograms and members go.
     pub fn harvest(&mut self, harvest: &mut Harvest) {
+        self.let_in();
         harvest.counters.reserve(self.touched.len());
         let mut take = |entry: &mut Entry| {
             harvest.counters.push(Part {
@@ -280,8 +307,7 @@ impl Table {
         for cell in self.sets.touched.drain(..) {
             let part = &mut self.sets.cells[cell as usize];
             // As many will likely come again: no need to grow to it step by step.
-            let state = RandomState::default();
-            let emptied = Members::with_capacity_and_hasher(part.cell.len(), state);
+            let emptied = Members::with_capacity(part.cell.len());
             harvest.sets.push(Part {
                 id: part.id,
                 hits: std::mem::take(&mut part.hits),
@@ -316,10 +342,13 @@ impl Table {
 }
 
 /// A member is text to the reference: bytes that are none count as the text they would be read as.
-#[cold]
-fn insert_member(members: &mut Members, member: &[u8]) {
-    let text = String::from_utf8_lossy(member);
-    members.insert(text.as_bytes().into());
+#[inline]
+fn as_member(bytes: &[u8]) -> Member {
+    if bytes.is_ascii() {
+        bytes.into()
+    } else {
+        String::from_utf8_lossy(bytes).as_bytes().into()
+    }
 }
 
 #[cfg(test)]

@@ -4,15 +4,13 @@
 //! |---|---|
 //! | counter | addition; what is not a number gives way to what is |
 //! | timer | samples side by side; past the limit, addition of [`Histogram`]s |
-//! | set | union |
+//! | set | union ([`super::set`]) |
 //! | gauge | the newest absolute write wins; then every delta later than it, in order of time |
 //!
 //! Each law is associative and free of order (a counter's and a sum's last bit excepted: floating
 //! point addition is not), so it does not matter how the kernel spread the datagrams over workers.
 
 use super::histogram::Histogram;
-use super::member::Member;
-use hashbrown::HashSet;
 
 /// A moment in nanoseconds on a clock all workers share. A worker never uses one twice for a gauge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -192,17 +190,6 @@ impl Timer {
     }
 }
 
-/// Distinct members of one set in one interval, as the bytes that were sent.
-pub type Members = HashSet<Member, foldhash::fast::RandomState>;
-
-/// Merge law of sets: union. The larger one is kept, the smaller one moved into it.
-pub fn unite(into: &mut Members, mut other: Members) {
-    if into.len() < other.len() {
-        std::mem::swap(into, &mut other);
-    }
-    into.extend(other);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -340,20 +327,6 @@ mod tests {
                     prop_assert_eq!(histogram.moments.sum, whole.moments.sum);
                 }
             }
-        }
-
-        #[test]
-        fn set_merge_of_splits_is_the_whole(
-            members in proptest::collection::vec((0..30u8, any::<bool>()), 0..60),
-        ) {
-            let (mut whole, mut left, mut right) = <(Members, Members, Members)>::default();
-            for &(member, to_left) in &members {
-                let member = Member::from(&[member][..]);
-                whole.insert(member.clone());
-                if to_left { left.insert(member) } else { right.insert(member) };
-            }
-            unite(&mut left, right);
-            prop_assert_eq!(left, whole);
         }
     }
 }

@@ -1,10 +1,11 @@
 //! NOUN: what one worker collected since its last harvest. Recycled: the flusher sends the empty
 //! ones back, so that an interval allocates nothing once the daemon is warm.
 
-use super::cell::{Gauge, Members, Spare};
+use super::cell::{Gauge, Spare};
 use super::histogram::Histogram;
 use super::registry::NameId;
 use super::sample::{Kind, Reject};
+use super::set::Members;
 
 /// What one name collected.
 #[derive(Debug, Clone, Default, PartialEq)]

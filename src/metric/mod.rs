@@ -9,9 +9,10 @@ pub mod cell;
 pub mod copied;
 pub mod harvest;
 pub mod histogram;
-pub mod member;
+
 pub mod meter;
 pub mod name;
 pub mod registry;
 pub mod sample;
+pub mod set;
 pub mod snapshot;

@@ -1,8 +1,7 @@
 //! NOUN: the finished result of one interval. Immutable, shared by every backend.
 
-use super::cell::Members;
-use super::member::Member;
 use super::registry::Name;
+use super::set::Members;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -125,13 +124,7 @@ impl Snapshot {
             items.capacity() * size_of::<T>()
         }
         // Rounded up to whole 16 bytes.
-        let rounded = |bytes: usize| bytes.next_multiple_of(16);
-        let members = |set: &Set| {
-            // A byte of the table's own beside each place in it.
-            let table = set.members.capacity() * (size_of::<Member>() + 1);
-            let long = set.members.iter().map(Member::heap_bytes);
-            table + long.filter(|bytes| *bytes > 0).map(rounded).sum::<usize>()
-        };
+        let members = |set: &Set| set.members.heap_bytes();
         let distribution = |timer: &Timer| {
             let of = |it: &Distribution| size_of::<Distribution>() + array(&it.runs);
             timer.distribution.as_deref().map_or(0, of)
@@ -163,9 +156,8 @@ mod tests {
         };
         assert_eq!(samples.memory() - empty.memory(), 8000);
         let mut members = Members::default();
-        members.insert(Member::from(&[0; 100][..]));
-        members.insert(Member::from(&b""[..]));
-        let places = members.capacity() * 25;
+        members.insert([0; 100][..].into());
+        members.insert(b""[..].into());
         let set = Set {
             name: "a name that is counted nowhere".into(),
             members,
@@ -174,7 +166,7 @@ mod tests {
             sets: vec![set],
             ..Snapshot::default()
         };
-        let expected = size_of::<Set>() + places + 112;
+        let expected = size_of::<Set>() + 8 * 24 + 112;
         assert_eq!(sets.memory() - empty.memory(), expected);
         let distribution = Distribution {
             runs: vec![(1.0, 1); 100],

@@ -230,8 +230,7 @@ impl Encoder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metric::cell::Members;
-    use crate::metric::member::Member;
+    use crate::metric::set::{Member, Members};
     use crate::metric::snapshot::{Counter, Gauge, SelfMetric, Set, Statistic, Timer};
 
     fn snapshot() -> Snapshot {

@@ -1,8 +1,7 @@
 //! Which measurements a flush has, under which names, and what is left out.
 
 use super::*;
-use crate::metric::cell::Members;
-use crate::metric::member::Member;
+use crate::metric::set::{Member, Members};
 use crate::metric::snapshot::{Counter, Distribution, Gauge, Set, Statistic};
 
 fn counter(name: &str, value: f64) -> Counter {

@@ -1,0 +1,294 @@
+//! NOUN: the distinct members of one set in one interval.
+//!
+//! A table of its own: a member is 24 bytes, found by one look at memory and not by two, and a worker that has
+//! many to look for can have all of their places brought near at once ([`Members::place`]).
+
+use foldhash::fast::RandomState;
+use std::fmt;
+use std::hash::BuildHasher;
+use std::ops::Deref;
+
+/// Bytes a member holds in itself.
+const SHORT: usize = 22;
+
+/// The bytes of a member. Most are short, and a short one is found without a second look at memory and kept
+/// without asking for any.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Member(Held);
+
+/// Equal bytes are held equally: none that are short are held as long.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Held {
+    /// Zeros past `len`.
+    Short {
+        len: u8,
+        bytes: [u8; SHORT],
+    },
+    Long(Box<[u8]>),
+}
+
+const _: () = assert!(size_of::<Option<Member>>() == 24);
+
+impl Member {
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        match &self.0 {
+            Held::Short { .. } => 0,
+            Held::Long(bytes) => bytes.len(),
+        }
+    }
+}
+
+impl From<&[u8]> for Member {
+    #[inline]
+    fn from(bytes: &[u8]) -> Self {
+        if bytes.len() > SHORT {
+            return Self(Held::Long(bytes.into()));
+        }
+        let mut short = [0; SHORT];
+        short[..bytes.len()].copy_from_slice(bytes);
+        Self(Held::Short {
+            len: bytes.len() as u8,
+            bytes: short,
+        })
+    }
+}
+
+impl Deref for Member {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Held::Short { len, bytes } => &bytes[..usize::from(*len)],
+            Held::Long(bytes) => bytes,
+        }
+    }
+}
+
+impl PartialOrd for Member {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Member {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (**self).cmp(other)
+    }
+}
+
+impl fmt::Debug for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.escape_ascii().to_string())
+    }
+}
+
+/// Places of a set that has one member.
+const PLACES_MIN: usize = 8;
+
+/// Distinct members, as the bytes that were sent. Open addressing, hashed with a seed of its own, so that no
+/// sender can aim at one place.
+#[derive(Clone, Default)]
+pub struct Members {
+    /// None, or a power of two of them, at most five in eight in use.
+    places: Vec<Option<Member>>,
+    used: usize,
+    state: RandomState,
+}
+
+impl Members {
+    /// Room for so many members.
+    pub fn with_capacity(members: usize) -> Self {
+        let mut all = Self::default();
+        if members > 0 {
+            let places = (members * 8 / 5 + 1).next_power_of_two();
+            all.places.resize(places.max(PLACES_MIN), None);
+        }
+        all
+    }
+
+    /// How many there are.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.used
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+
+    /// The hash of a member in this set, and no other.
+    #[inline]
+    pub fn hash(&self, member: &Member) -> u64 {
+        self.state.hash_one(member)
+    }
+
+    /// The place where a member of this hash is looked for first.
+    #[inline]
+    pub fn place(&self, hash: u64) -> Option<&Option<Member>> {
+        self.places.get(self.first(hash))
+    }
+
+    #[inline]
+    fn first(&self, hash: u64) -> usize {
+        hash as usize & self.places.len().wrapping_sub(1)
+    }
+
+    /// Takes a member in. Returns whether it was not there.
+    pub fn insert(&mut self, member: Member) -> bool {
+        let hash = self.hash(&member);
+        self.insert_hashed(member, hash)
+    }
+
+    /// The same for a member whose hash in this set is known.
+    #[inline]
+    pub fn insert_hashed(&mut self, member: Member, hash: u64) -> bool {
+        // Before the look: a set that is known whole is looked at far oftener than it grows.
+        if self.used * 8 >= self.places.len() * 5 {
+            self.grow();
+        }
+        let at = self.find(&member, hash);
+        let place = &mut self.places[at];
+        let fresh = place.is_none();
+        if fresh {
+            *place = Some(member);
+            self.used += 1;
+        }
+        fresh
+    }
+
+    /// The place that holds the member, or is to hold it. There is one that is free.
+    #[inline]
+    fn find(&self, member: &Member, hash: u64) -> usize {
+        let mut at = self.first(hash);
+        while let Some(known) = &self.places[at] {
+            if known == member {
+                break;
+            }
+            at = self.first(at as u64 + 1);
+        }
+        at
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let places = (self.places.len() * 2).max(PLACES_MIN);
+        let before = std::mem::replace(&mut self.places, vec![None; places]);
+        for member in before.into_iter().flatten() {
+            let at = self.find(&member, self.hash(&member));
+            self.places[at] = Some(member);
+        }
+    }
+
+    /// Each of them, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Member> {
+        self.places.iter().flatten()
+    }
+
+    /// Merge law: union. The larger one is kept, the smaller one moved into it.
+    pub fn unite(&mut self, mut other: Self) {
+        if self.len() < other.len() {
+            std::mem::swap(self, &mut other);
+        }
+        for member in other.places.into_iter().flatten() {
+            self.insert(member);
+        }
+    }
+
+    /// Bytes on the heap, those of long members included, as allocators round them.
+    pub fn heap_bytes(&self) -> usize {
+        let long = self.iter().map(Member::heap_bytes);
+        let long: usize = long.map(|bytes| bytes.next_multiple_of(16)).sum();
+        self.places.capacity() * size_of::<Option<Member>>() + long
+    }
+}
+
+impl FromIterator<Member> for Members {
+    fn from_iter<I: IntoIterator<Item = Member>>(all: I) -> Self {
+        let mut members = Self::default();
+        for member in all {
+            members.insert(member);
+        }
+        members
+    }
+}
+
+/// The same members, wherever they lie.
+impl PartialEq for Members {
+    fn eq(&self, other: &Self) -> bool {
+        let is_in_other = |member| {
+            let place = other.find(member, other.hash(member));
+            other.places[place].is_some()
+        };
+        self.len() == other.len() && self.iter().all(is_in_other)
+    }
+}
+
+impl fmt::Debug for Members {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn a_short_member_is_held_without_memory_of_its_own() {
+        let bytes = |len| Member::from(&vec![b'm'; len][..]).heap_bytes();
+        assert_eq!((bytes(0), bytes(22), bytes(23)), (0, 0, 23));
+    }
+
+    #[test]
+    fn one_that_ends_in_zeros_is_another() {
+        let mut members = Members::default();
+        for bytes in [&b""[..], b"\0", b"\0\0", b"a", b"a\0"] {
+            assert!(members.insert(bytes.into()));
+            assert!(!members.insert(bytes.into()));
+        }
+        assert_eq!(members.len(), 5);
+    }
+
+    #[test]
+    fn room_for_as_many_as_there_were_is_room_enough() {
+        for members in [0, 1, 5, 6, 640, 641, 1000] {
+            let mut set = Members::with_capacity(members);
+            let places = set.places.len();
+            (0..members).for_each(|n| assert!(set.insert(n.to_string().as_bytes().into())));
+            assert_eq!(set.places.len(), places, "{members}");
+        }
+    }
+
+    proptest! {
+        /// A set of the standard library is the twin.
+        #[test]
+        fn members_are_those_of_a_plain_set(
+            one in proptest::collection::vec("[ab]{0,4}|[a-c]{20,30}", 0..200),
+            other in proptest::collection::vec("[ab]{0,4}|[a-c]{20,30}", 0..200),
+        ) {
+            let mut members = Members::default();
+            let mut twin = BTreeSet::new();
+            for text in &one {
+                let fresh = twin.insert(text.as_bytes().to_vec());
+                prop_assert_eq!(members.insert(text.as_bytes().into()), fresh);
+                prop_assert_eq!(members.len(), twin.len());
+            }
+            let others: Members = other.iter().map(|text| text.as_bytes().into()).collect();
+            let mut united = members.clone();
+            united.unite(others.clone());
+            let mut backwards = others;
+            backwards.unite(members.clone());
+            prop_assert_eq!(&united, &backwards);
+            prop_assert_eq!(united == members, other.iter().all(|text| twin.contains(text.as_bytes())));
+            twin.extend(other.iter().map(|text| text.as_bytes().to_vec()));
+            let mut all: Vec<_> = united.iter().map(|member| member.to_vec()).collect();
+            all.sort();
+            prop_assert_eq!(all, twin.into_iter().collect::<Vec<_>>());
+        }
+    }
+}
