@@ -1,19 +1,23 @@
-//! From harvests to what backends send: `merge/…`, `statistics/{exact,histogram}`, `graphite/…`, `librato/…`.
+//! From harvests to what backends send, each step (`merge/…`, `statistics/{exact,histogram}`,
+//! `graphite/…`, `librato/…`) and the whole way to Graphite on one core: `flush/{counters/1M,timers/100k}`.
 //! Throughput is in names, for Librato in measurements.
 #![allow(missing_docs)]
 
 mod traffic;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use crossbeam::queue::ArrayQueue;
 use statsd_fast::deliver::graphite::{self, Encoder};
 use statsd_fast::deliver::librato::{self, measure};
-use statsd_fast::flush::{self, merge::State, statistics::Statistics};
+use statsd_fast::flush::{self, Flusher, Link, merge::State, statistics::Statistics};
 use statsd_fast::metric::cell::Timer;
-use statsd_fast::metric::harvest::{Harvest, Part};
+use statsd_fast::metric::harvest::{Harvest, Part, TimerPart};
 use statsd_fast::metric::registry::{NameId, Registry};
 use statsd_fast::metric::sample::Kind;
 use statsd_fast::metric::snapshot::{self, Counter, Snapshot};
+use statsd_fast::runtime::clock::{Clock, Manual};
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 fn merging(c: &mut Criterion) {
@@ -192,5 +196,95 @@ fn measuring(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, merging, computing, encoding, measuring);
+/// Samples of each timer in an interval.
+const SAMPLES: u32 = 100;
+
+fn counters_of_an_interval(names: u32, harvest: &mut Harvest) {
+    let part = |n| Part {
+        id: NameId(n),
+        hits: 1,
+        cell: f64::from(n % 9 + 1),
+    };
+    // The first three are the server's own.
+    harvest.counters.extend((3..names + 3).map(part));
+}
+
+fn timers_of_an_interval(names: u32, harvest: &mut Harvest) {
+    let part = |n| TimerPart {
+        id: NameId(n),
+        hits: SAMPLES,
+        samples: SAMPLES as usize,
+        weight: f64::from(SAMPLES),
+        histogram: None,
+    };
+    harvest.timers.extend((0..names).map(part));
+    let sample = |n: u32| f64::from(n.wrapping_mul(7919) % 10_007) / 8.0;
+    harvest.samples.extend((0..names * SAMPLES).map(sample));
+}
+
+/// The whole way of an interval, from a worker's harvest to the text for carbon.
+fn flushing(c: &mut Criterion) {
+    type Interval = fn(u32, &mut Harvest);
+    let mut group = c.benchmark_group("flush");
+    group.sample_size(10);
+    for (name, kind, names, interval, lines, shown) in [
+        (
+            "counters/1M",
+            Kind::Counter,
+            1_000_000,
+            counters_of_an_interval as Interval,
+            2,
+            format!("stats_counts.{} 6 ", traffic::name(2)),
+        ),
+        (
+            "timers/100k",
+            Kind::Timer,
+            100_000,
+            timers_of_an_interval,
+            14,
+            format!("stats.timers.{}.count 100 ", traffic::name(2)),
+        ),
+    ] {
+        let registry = Arc::new(Registry::new());
+        let empty = Arc::new(ArrayQueue::new(1));
+        let link = Link {
+            epoch: Arc::default(),
+            full: crossbeam::channel::never(),
+            empty: Arc::clone(&empty),
+            workers: Vec::new(),
+        };
+        let clock = Clock::Manual(Manual::new(1_795_344_335_000));
+        let options = flush::Options::default();
+        let mut flusher = Flusher::new(options, clock, registry.clone(), link, Arc::default());
+        for n in 0..names {
+            registry.id(kind, &traffic::name(n as usize));
+        }
+        let encoder = Encoder::new(&graphite::Options::default());
+        let mut out = Vec::new();
+        let mut round = || {
+            let mut harvest = empty.pop().unwrap_or_default();
+            interval(names, &mut harvest);
+            out.clear();
+            let began = Instant::now();
+            flusher.absorb(harvest);
+            let snapshot = flusher.flush();
+            encoder.encode(&snapshot, &mut out);
+            // Freeing the snapshot is the affair of who sends it.
+            let spent = began.elapsed();
+            let all = out.iter().filter(|byte| **byte == b'\n').count();
+            // A few lines are about the server itself.
+            let of_names = lines * names as usize;
+            assert!((of_names..of_names + 100).contains(&all), "{all} lines");
+            let text = std::str::from_utf8(&out).expect("Graphite is sent text");
+            assert!(text.contains(&shown), "no {shown:?}");
+            spent
+        };
+        group.throughput(Throughput::Elements(names.into()));
+        group.bench_function(name, |b| {
+            b.iter_custom(|rounds| (0..rounds).map(|_| round()).sum::<Duration>());
+        });
+    }
+}
+
+criterion_group!(benches, merging, computing, encoding, measuring, flushing);
 criterion_main!(benches);
