@@ -40,6 +40,13 @@ fn assert_same(datagram: &[u8]) {
     );
 }
 
+/// `.ci/portable` sets both: what is compared there must not be this target's own fast paths.
+#[test]
+fn the_portable_paths_are_in_force_when_they_are_asked_for() {
+    let asked = std::env::var_os("STATSD_FAST_PORTABLE").is_some();
+    assert_eq!(cfg!(statsd_fast_portable), asked);
+}
+
 /// `PROPTEST_CASES` for a longer search; what it finds is printed and belongs in the corpus.
 fn search() -> ProptestConfig {
     let mut config = ProptestConfig {

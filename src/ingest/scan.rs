@@ -2,7 +2,7 @@
 //!
 //! One of the two files that may hold `unsafe` (the other is `runtime::sys`). The SSE2 mask is part
 //! of every x86-64, so nothing is detected at run time; other targets take the portable one, which
-//! tests hold equal to it.
+//! tests hold equal to it, and so does every target with `--cfg statsd_fast_portable` (`.ci/portable`).
 
 /// Bytes looked at in one go.
 pub const BLOCK: usize = 64;
@@ -112,7 +112,7 @@ fn ends(block: &[u8; BLOCK]) -> u64 {
 }
 
 /// One bit for each byte of the block that is one of those wanted.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(statsd_fast_portable)))]
 #[inline(always)]
 fn found<const N: usize>(block: &[u8; BLOCK], wanted: [u8; N]) -> u64 {
     use std::arch::x86_64::{
@@ -139,7 +139,7 @@ fn found<const N: usize>(block: &[u8; BLOCK], wanted: [u8; N]) -> u64 {
     mask
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(all(target_arch = "x86_64", not(statsd_fast_portable))))]
 use found_portable as found;
 
 #[inline]

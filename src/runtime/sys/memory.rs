@@ -5,7 +5,7 @@
 /// nothing but time. Where there is no such instruction it does nothing.
 #[inline(always)]
 pub fn prefetch<T>(place: &T) {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(statsd_fast_portable)))]
     // JUSTIFICATION: look-ups of a table beyond the caches, 64 under way at once instead of one after the
     // other (figures in tuning.md).
     // SAFETY: SSE is part of the x86-64 baseline; a prefetch neither reads nor writes as the program sees
@@ -14,7 +14,7 @@ pub fn prefetch<T>(place: &T) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(place).cast());
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(not(all(target_arch = "x86_64", not(statsd_fast_portable))))]
     let _ = place;
 }
 
