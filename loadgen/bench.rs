@@ -1,6 +1,7 @@
-//! `loadgen bench`: what a server costs for each value, as a multiple of receiving alone.
+//! `loadgen bench`: what a server costs for each value, as a multiple of receiving alone; what several
+//! workers cost, as a multiple of one; what a datagram costs with `udpGro` and without.
 //!
-//! Sink and server take turns on the same core, so that whatever slows the machine slows both.
+//! The two take turns on the same core, so that whatever slows the machine slows both.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
@@ -8,11 +9,13 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::cores::{Cores, Placement};
-use crate::daemon::Daemon;
+use crate::baseline::Baseline;
+use crate::cores::{self, Cores, Placement};
+use crate::daemon::{Daemon, Setup};
 use crate::figures::si;
 use crate::floor::{percent, remarks};
 use crate::load::{Load, Run};
@@ -30,9 +33,23 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PATH")]
     daemon: PathBuf,
 
-    /// Loads to measure.
-    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = row,
-          default_value = "counters-1k,counters-100k,mix-1k,single")]
+    /// Hold so many workers against one, not a server against the floor. They pin themselves to the
+    /// first cores.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(2..=1024),
+          conflicts_with_all = ["gso", "receiver_core"])]
+    workers: Option<u32>,
+
+    /// Hold a server with udpGro against one without, for each datagram; what they are sent the kernel
+    /// cuts itself (UDP_SEGMENT).
+    #[arg(long)]
+    gso: bool,
+
+    /// Source sockets of each load [default: 1, with --workers 4 for each].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    flows: Option<u32>,
+
+    /// Loads to measure [default: counters-1k,counters-100k,mix-1k,single, with --gso single].
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = row)]
     rows: Vec<&'static Row>,
 
     /// Lines a second, e.g. 500, 20k, 1.5M; `max` sends unpaced.
@@ -110,34 +127,70 @@ fn row(name: &str) -> Result<&'static Row, String> {
     })
 }
 
-/// The sink and the server, one right after the other.
+/// The baseline and the server, one right after the other.
 #[derive(Debug)]
 struct Pair {
-    floor: Trial,
+    base: Trial,
     server: Trial,
-}
-
-impl Pair {
-    /// What a value costs the server, as a multiple of what it costs the sink.
-    fn times(&self) -> f64 {
-        self.server.ns_a_value() / self.floor.ns_a_value().max(1e-9)
-    }
 }
 
 /// All measurements of a row.
 #[derive(Debug)]
 struct Measured {
     row: &'static Row,
+    /// The load, as it is asked of `loadgen` itself.
+    load: String,
+    baseline: Baseline,
     pairs: Vec<Pair>,
+}
+
+impl Options {
+    fn baseline(&self) -> Baseline {
+        match self.workers {
+            Some(workers) => Baseline::OneWorker(workers),
+            None if self.gso => Baseline::WithoutGro,
+            None => Baseline::Floor,
+        }
+    }
+
+    /// The loads, each with what is asked for in all of them.
+    fn loads(&self) -> anyhow::Result<Vec<(&'static Row, String)>> {
+        let mut rows = self.rows.clone();
+        if rows.is_empty() {
+            let names = self.baseline().rows().iter();
+            rows.extend(names.filter_map(|name| row(name).ok()));
+        }
+        let flows = self.flows.or(self.workers.map(|workers| 4 * workers));
+        if let (Some(flows), Some(workers)) = (flows, self.workers)
+            && flows < workers
+        {
+            bail!(
+                "--flows {flows} are too few for --workers {workers}: each flow stays on one worker"
+            );
+        }
+        let flows = flows.map_or_else(String::new, |flows| format!(" --flows {flows}"));
+        let gso = if self.gso { " --gso" } else { "" };
+        let load = |row: &'static Row| {
+            let load = format!("{}{flows}{gso}", row.options);
+            if let Err(reason) = Traffic::of(&load).check() {
+                bail!("{}: {reason}", row.name);
+            }
+            Ok((row, load))
+        };
+        rows.into_iter().map(load).collect()
+    }
 }
 
 /// Measures; returns what to print.
 pub(crate) fn run(options: &Options, stop: &AtomicBool) -> anyhow::Result<String> {
     let cores = options.placement.cores()?;
-    let mut granted = 0;
+    let baseline = options.baseline();
+    let server = baseline.server();
+    let on = (server.workers == 1).then_some(cores.receiver);
+    let mut granted = None;
     let mut results = Vec::new();
-    for row in &options.rows {
-        let mut traffic = Traffic::of(row.options);
+    for (row, asked) in options.loads()? {
+        let mut traffic = Traffic::of(&asked);
         traffic.ring_bytes = options.ring_bytes;
         let load = Load::make(&traffic, None);
         let run = Run {
@@ -146,20 +199,31 @@ pub(crate) fn run(options: &Options, stop: &AtomicBool) -> anyhow::Result<String
             progress: !options.quiet,
             core: Some(cores.sender),
         };
+        let measure = |setup: Setup| {
+            let mut daemon = Daemon::start(&options.daemon, setup, on)?;
+            Trial::run(&load, &mut daemon, &run, options.warm_up, stop)
+        };
         let mut pairs = Vec::new();
         for round in 1..=options.repeats {
             if !options.quiet && io::stderr().is_terminal() {
                 eprintln!("{}, {round} of {}", row.name, options.repeats);
             }
-            let mut sink = Sink::start(load.longest(), cores.receiver)?;
-            granted = sink.receive_buffer();
-            let floor = Trial::run(&load, &mut sink, &run, options.warm_up, stop)?;
-            drop(sink);
-            let mut daemon = Daemon::start(&options.daemon, cores.receiver)?;
-            let server = Trial::run(&load, &mut daemon, &run, options.warm_up, stop)?;
-            pairs.push(Pair { floor, server });
+            let base = if baseline == Baseline::Floor {
+                let mut sink = Sink::start(load.longest(), cores.receiver)?;
+                granted = Some(sink.receive_buffer());
+                Trial::run(&load, &mut sink, &run, options.warm_up, stop)?
+            } else {
+                measure(Setup::default())?
+            };
+            let server = measure(server)?;
+            pairs.push(Pair { base, server });
         }
-        results.push(Measured { row, pairs });
+        results.push(Measured {
+            row,
+            load: asked,
+            baseline,
+            pairs,
+        });
     }
     Ok(if options.json {
         let results: Vec<_> = results.iter().map(Measured::json).collect();
@@ -173,7 +237,13 @@ pub(crate) fn run(options: &Options, stop: &AtomicBool) -> anyhow::Result<String
         });
         format!("{json}\n")
     } else {
-        table(&results, cores, granted)
+        let mut said = remarks(cores, granted);
+        if let Baseline::OneWorker(workers) = baseline
+            && cores::first(workers as usize).contains(&cores.sender)
+        {
+            said.push_str("A worker competes with the sender for a core: pace it with --rate.\n");
+        }
+        table(&results, cores, &said)
     })
 }
 
@@ -222,25 +292,45 @@ impl Measured {
         Spread::of(self.pairs.iter().map(figure))
     }
 
+    fn base_ns(&self) -> Spread {
+        self.spread(|pair| self.baseline.cost(&pair.base))
+    }
+
+    fn server_ns(&self) -> Spread {
+        self.spread(|pair| self.baseline.cost(&pair.server))
+    }
+
+    /// What it costs the server, as a multiple of what it costs the baseline.
+    fn times(&self, pair: &Pair) -> f64 {
+        self.baseline.cost(&pair.server) / self.baseline.cost(&pair.base).max(1e-9)
+    }
+
+    fn goal(&self) -> f64 {
+        self.baseline.goal(self.row.goal)
+    }
+
     fn json(&self) -> Value {
+        let base = self.baseline.key();
+        let times = format!("times_{base}");
         let trials = self.pairs.iter().map(|pair| {
-            json!({
-                "floor": pair.floor.json(),
-                "server": pair.server.json(),
-                "times_floor": pair.times(),
-            })
+            let mut trial = json!({"server": pair.server.json()});
+            trial[base] = pair.base.json();
+            trial[&times] = self.times(pair).into();
+            trial
         });
-        json!({
+        let mut json = json!({
             "row": self.row.name,
-            "options": self.row.options,
-            "goal": self.row.goal,
-            "times_floor": self.spread(Pair::times).json(),
-            "floor_ns": self.spread(|pair| pair.floor.ns_a_value()).json(),
-            "server_ns": self.spread(|pair| pair.server.ns_a_value()).json(),
-            "floor_received": self.spread(|pair| pair.floor.received()).json(),
+            "options": self.load,
+            "unit": self.baseline.unit(),
+            "goal": self.goal(),
+            "server_ns": self.server_ns().json(),
             "server_received": self.spread(|pair| pair.server.received()).json(),
             "trials": trials.collect::<Vec<_>>(),
-        })
+        });
+        json[&times] = self.spread(|pair| self.times(pair)).json();
+        json[format!("{base}_ns")] = self.base_ns().json();
+        json[format!("{base}_received")] = self.spread(|pair| pair.base.received()).json();
+        json
     }
 
     /// What stands in the table.
@@ -254,28 +344,36 @@ impl Measured {
         [
             self.row.name.into(),
             si(self.spread(|pair| pair.server.lines_a_second()).median),
-            self.spread(|pair| pair.floor.received()).show(short),
+            self.spread(|pair| pair.base.received()).show(short),
             self.spread(|pair| pair.server.received()).show(short),
-            self.spread(|pair| pair.floor.ns_a_value()).show(ns),
-            self.spread(|pair| pair.server.ns_a_value()).show(ns),
-            self.spread(Pair::times).show(times),
-            self.row.goal.to_string(),
+            self.base_ns().show(ns),
+            self.server_ns().show(ns),
+            self.spread(|pair| self.times(pair)).show(times),
+            self.goal().to_string(),
         ]
     }
 }
 
-fn table(results: &[Measured], cores: Cores, granted: usize) -> String {
+/// At least one row, all with the same baseline.
+fn table(results: &[Measured], cores: Cores, remarks: &str) -> String {
+    let Some(Measured {
+        baseline, pairs, ..
+    }) = results.first()
+    else {
+        return String::new();
+    };
+    let [base, server] = baseline.columns();
     let head = [
-        "load",
-        "sent/s",
-        "floor got %",
-        "server got %",
-        "floor ns",
-        "CPU ns a value",
-        "times the floor",
-        "at most",
+        "load".into(),
+        "sent/s".into(),
+        format!("{base} got %"),
+        format!("{server} got %"),
+        format!("{base} ns"),
+        format!("CPU ns a {}", baseline.unit()),
+        format!("times {}", baseline.name()),
+        "at most".into(),
     ];
-    let mut rows = vec![head.map(String::from)];
+    let mut rows = vec![head];
     rows.extend(results.iter().map(Measured::cells));
     let mut out = String::new();
     let widths: [usize; 8] = std::array::from_fn(|column| {
@@ -290,26 +388,28 @@ fn table(results: &[Measured], cores: Cores, granted: usize) -> String {
         });
         let _ = writeln!(out, "{}", cells.collect::<Vec<_>>().join("  "));
     }
+    let receiver = match baseline {
+        Baseline::OneWorker(_) => "workers on the first cores".into(),
+        Baseline::Floor | Baseline::WithoutGro => format!("receiver on core {}", cores.receiver.id),
+    };
     let _ = writeln!(
         out,
-        "\nMedian (lowest to highest) of {}; receiver on core {}, sender on core {}.",
-        results.first().map_or(0, |result| result.pairs.len()),
-        cores.receiver.id,
+        "\nMedian (lowest to highest) of {}; {receiver}, sender on core {}.",
+        pairs.len(),
         cores.sender.id
     );
     for result in results {
         let least =
             |trial: fn(&Pair) -> &Trial| result.spread(|pair| trial(pair).received()).median;
-        if least(|pair| &pair.server) < least(|pair| &pair.floor) {
+        if least(|pair| &pair.server) < least(|pair| &pair.base) {
             let _ = writeln!(
                 out,
-                "{}: the server got less than the sink; its figure is that of a full core. Pace it with \
-                 --rate.",
+                "{}: {server} got less than {base}; its figure is that of a full core. Pace it with --rate.",
                 result.row.name
             );
         }
     }
-    out.push_str(&remarks(cores, Some(granted)));
+    out.push_str(remarks);
     out
 }
 
@@ -319,16 +419,23 @@ mod tests {
     use crate::trial::tests::trial;
     use core_affinity::CoreId;
 
-    fn result(values: &[u64]) -> Measured {
+    fn result(baseline: Baseline, values: &[u64]) -> Measured {
         let pairs = values.iter().map(|values| Pair {
-            floor: trial(1000, 1000, None),
+            base: trial(1000, 1000, None),
             server: trial(1000, 1000, Some(*values)),
         });
         Measured {
             row: &ROWS[0],
+            load: ROWS[0].options.into(),
+            baseline,
             pairs: pairs.collect(),
         }
     }
+
+    const CORES: Cores = Cores {
+        receiver: CoreId { id: 0 },
+        sender: CoreId { id: 1 },
+    };
 
     #[test]
     fn every_row_is_a_load_that_loadgen_takes() {
@@ -336,6 +443,14 @@ mod tests {
             let traffic = Traffic::of(row.options);
             assert_eq!(traffic.check(), Ok(()), "{}", row.name);
             assert_eq!(super::row(row.name), Ok(row));
+        }
+        let baselines = [
+            Baseline::Floor,
+            Baseline::OneWorker(2),
+            Baseline::WithoutGro,
+        ];
+        for name in baselines.iter().flat_map(|baseline| baseline.rows()) {
+            assert!(super::row(name).is_ok(), "{name}");
         }
         assert!(
             row("none")
@@ -361,32 +476,56 @@ mod tests {
 
     #[test]
     fn the_table_has_medians_ranges_and_the_goal() {
-        let cores = Cores {
-            receiver: CoreId { id: 0 },
-            sender: CoreId { id: 1 },
-        };
         // 10 ns a value at the floor; 100,000 ns of CPU for so many values at the server.
-        let results = [result(&[10_000, 5_000, 4_000])];
-        let table = table(&results, cores, usize::MAX);
+        let results = [result(Baseline::Floor, &[10_000, 5_000, 4_000])];
+        let table = table(&results, CORES, "A remark.\n");
         let expected = "\
 load         sent/s  floor got %  server got %  floor ns       CPU ns a value      times the floor  at most
 counters-1k   5.00k          100           100      10.0  20.0 (10.0 to 25.0)  2.00 (1.00 to 2.50)        1
 
 Median (lowest to highest) of 3; receiver on core 0, sender on core 1.
+A remark.
 ";
         assert_eq!(table, expected);
         assert_eq!(results[0].json()["times_floor"]["highest"], 2.5);
     }
 
     #[test]
+    fn several_workers_are_held_against_one() {
+        let results = [result(Baseline::OneWorker(2), &[10_000])];
+        let expected = "\
+load         sent/s  1 worker got %  2 workers got %  1 worker ns  CPU ns a value  times one worker  at most
+counters-1k   5.00k             100              100         10.0            10.0              1.00     1.11
+
+Median (lowest to highest) of 1; workers on the first cores, sender on core 1.
+";
+        assert_eq!(table(&results, CORES, ""), expected);
+        assert_eq!(results[0].json()["one_worker_ns"]["median"], 10.0);
+    }
+
+    #[test]
+    fn datagrams_taken_in_runs_are_held_against_those_taken_alone() {
+        // So many values, but it is the datagrams that are compared.
+        let results = [result(Baseline::WithoutGro, &[5_000])];
+        let expected = "\
+load         sent/s  no GRO got %  GRO got %  no GRO ns  CPU ns a datagram  times no GRO  at most
+counters-1k   5.00k           100        100        100                100          1.00      0.1
+
+Median (lowest to highest) of 1; receiver on core 0, sender on core 1.
+";
+        assert_eq!(table(&results, CORES, ""), expected);
+        assert_eq!(results[0].json()["times_without_gro"]["median"], 1.0);
+    }
+
+    #[test]
     fn a_server_that_gets_less_than_the_sink_is_named() {
-        let mut result = result(&[100]);
+        let mut result = result(Baseline::Floor, &[100]);
         result.pairs[0].server = trial(1000, 400, Some(4000));
-        let id = |id| CoreId { id };
-        let (receiver, sender) = (id(0), id(1));
-        let table = table(&[result], Cores { receiver, sender }, usize::MAX);
+        let table = table(&[result], CORES, "");
         assert!(
-            table.contains("counters-1k: the server got less than the sink"),
+            table.contains(
+                "counters-1k: server got less than floor; its figure is that of a full core."
+            ),
             "{table}"
         );
     }

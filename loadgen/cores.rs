@@ -30,6 +30,13 @@ impl Cores {
     }
 }
 
+/// The first cores of those this process may use: where the server's workers pin themselves.
+pub(crate) fn first(count: usize) -> Vec<CoreId> {
+    let mut cores = core_affinity::get_core_ids().unwrap_or_default();
+    cores.truncate(count);
+    cores
+}
+
 impl Placement {
     /// The cores asked for, of those this process may use.
     pub(crate) fn cores(self) -> anyhow::Result<Cores> {

@@ -1,4 +1,4 @@
-//! A server of its own to measure: one worker, no backend, ports that the kernel chooses.
+//! A server of its own to measure: no backend, ports that the kernel chooses.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
@@ -9,21 +9,44 @@ use std::{env, fs, process, thread};
 
 use anyhow::{Context as _, bail, ensure};
 use core_affinity::CoreId;
+use serde_json::{Value, json};
 use statsd_fast::runtime::sys::cpu::CpuClock;
 
 use crate::admin::Server;
 use crate::receiver::{Counts, Receiver};
 
-/// What it is told, the receive buffer aside, which is the default.
-const CONFIG: &str = r#"{
-  "address": "127.0.0.1",
-  "port": "0",
-  "mgmt_port": "0",
-  "threads": 1,
-  "flushInterval": 1000,
-  "backends": []
+/// What servers to measure differ in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Setup {
+    /// Workers; more than one choose their cores themselves.
+    pub(crate) workers: u32,
+    /// Takes runs of datagrams in one piece.
+    pub(crate) gro: bool,
 }
-"#;
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            workers: 1,
+            gro: false,
+        }
+    }
+}
+
+impl Setup {
+    /// What it is told, the receive buffer aside, which is the default.
+    fn config(self) -> Value {
+        json!({
+            "address": "127.0.0.1",
+            "port": "0",
+            "mgmt_port": "0",
+            "threads": self.workers,
+            "udpGro": self.gro,
+            "flushInterval": 1000,
+            "backends": [],
+        })
+    }
+}
 
 /// A running server; it is killed when dropped.
 #[derive(Debug)]
@@ -35,9 +58,13 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts `program` on `core`.
-    pub(crate) fn start(program: &Path, core: CoreId) -> anyhow::Result<Self> {
-        let config = ConfigFile::write()?;
+    /// Starts `program` on `core`; on all there are without one.
+    pub(crate) fn start(
+        program: &Path,
+        setup: Setup,
+        core: Option<CoreId>,
+    ) -> anyhow::Result<Self> {
+        let config = ConfigFile::write(&setup.config())?;
         let mut process = Process::start(program, &config.0, core)?;
         let (to, admin) = process.addresses()?;
         let mut server = Server::connect(to, admin)?;
@@ -70,7 +97,7 @@ impl Receiver for Daemon {
 struct ConfigFile(PathBuf);
 
 impl ConfigFile {
-    fn write() -> anyhow::Result<Self> {
+    fn write(config: &Value) -> anyhow::Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = env::temp_dir().join(format!("loadgen-{}-{number}.json", process::id()));
@@ -78,7 +105,7 @@ impl ConfigFile {
         let mut file = fs::File::create_new(&path)
             .with_context(|| format!("cannot write {}", path.display()))?;
         let written = Self(path);
-        file.write_all(CONFIG.as_bytes())
+        file.write_all(format!("{config:#}\n").as_bytes())
             .with_context(|| format!("cannot write {}", written.0.display()))?;
         Ok(written)
     }
@@ -95,14 +122,13 @@ impl Drop for ConfigFile {
 struct Process(Child);
 
 impl Process {
-    fn start(program: &Path, config: &Path, core: CoreId) -> anyhow::Result<Self> {
+    fn start(program: &Path, config: &Path, core: Option<CoreId>) -> anyhow::Result<Self> {
         let start = move || {
             // The child inherits the core of the thread that starts it.
-            ensure!(
-                core_affinity::set_for_current(core),
-                "cannot run on core {}",
-                core.id
-            );
+            if let Some(core) = core {
+                let pinned = core_affinity::set_for_current(core);
+                ensure!(pinned, "cannot run on core {}", core.id);
+            }
             Command::new(program)
                 .arg(config)
                 .stdin(Stdio::null())

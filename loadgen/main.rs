@@ -8,7 +8,8 @@
 //!
 //! The commands measure with that: a `trial` sends a load to a `receiver`, which is a `sink` of its own, a
 //! `daemon` it starts, or a server it asks through `admin`. `floor`, `bench` and `search` are made of
-//! trials; `verify` draws the `balance`. `cores` says who runs where.
+//! trials; `bench` holds them against a `baseline`; `verify` draws the `balance`. `cores` says who runs
+//! where.
 //!
 //! Of the server's library it uses the system calls alone: nothing here can share a mistake with what it
 //! measures.
@@ -17,6 +18,7 @@ mod account;
 mod admin;
 mod arguments;
 mod balance;
+mod baseline;
 mod bench;
 mod cores;
 mod daemon;

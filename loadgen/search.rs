@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::admin::Server;
 use crate::cores::Placement;
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, Setup};
 use crate::figures::{grouped, si};
 use crate::load::{Load, Run};
 use crate::pace::Rate;
@@ -151,7 +151,7 @@ pub(crate) fn run(options: &Options, stop: &AtomicBool) -> anyhow::Result<String
         (daemon, _) => {
             let cores = options.placement.cores()?;
             let program = daemon.clone().unwrap_or_default();
-            let mut daemon = Daemon::start(&program, cores.receiver)?;
+            let mut daemon = Daemon::start(&program, Setup::default(), Some(cores.receiver))?;
             search(options, &load, &mut daemon, Some(cores.sender), stop)
         }
     }

@@ -159,6 +159,75 @@ fn the_bench_measures_sink_and_server_by_turns() {
     }
 }
 
+/// A short bench of these options: the trials of its one row, each with all that was sent to the two servers
+/// counted by both.
+fn whole_trials(options: &[&str], base: &str) -> (Value, Vec<Value>) {
+    let bench = [
+        "bench",
+        "--daemon",
+        SERVER,
+        "--rows",
+        "single",
+        "--repeats",
+        "2",
+        "--duration",
+        "50ms",
+        "--warm-up",
+        "20ms",
+        "--rate",
+        "4k",
+        "--ring-bytes",
+        "1M",
+    ];
+    let said = json_of(&[&bench[..], options].concat());
+    let row = said["rows"][0].clone();
+    let trials = row["trials"].as_array().expect("a list").clone();
+    assert_eq!(trials.len(), 2);
+    for trial in &trials {
+        for which in [base, "server"] {
+            let of = |key: &str| number(&trial[which][key]);
+            assert!(of("sent_lines") > 0 && of("cpu_ns") > 0, "{trial}");
+            assert_eq!(of("values"), of("sent_lines"), "{which}: {trial}");
+            assert_eq!(of("received_datagrams"), of("sent_datagrams"), "{which}");
+        }
+    }
+    (row, trials)
+}
+
+fn ns(trial: &Value, which: &str, unit: &str) -> f64 {
+    let ns = trial[which][format!("ns_per_{unit}")].as_f64();
+    ns.expect("a number")
+}
+
+#[test]
+fn the_bench_holds_two_workers_against_one() {
+    let (row, trials) = whole_trials(&["--workers", "2", "--flows", "8"], "one_worker");
+    let asked = "--mix c --names 1000 --metrics-per-datagram 1 --flows 8";
+    assert_eq!(
+        (&row["options"], &row["goal"]),
+        (&json!(asked), &json!(1.11))
+    );
+    for trial in trials {
+        let times = ns(&trial, "server", "value") / ns(&trial, "one_worker", "value");
+        near(&trial["times_one_worker"], times);
+    }
+}
+
+#[test]
+fn the_bench_holds_runs_of_datagrams_against_datagrams() {
+    let (row, trials) = whole_trials(&["--gso"], "without_gro");
+    let asked = "--mix c --names 1000 --metrics-per-datagram 1 --gso";
+    assert_eq!(
+        (&row["options"], &row["goal"]),
+        (&json!(asked), &json!(0.1))
+    );
+    assert_eq!(row["unit"], "datagram");
+    for trial in trials {
+        let times = ns(&trial, "server", "datagram") / ns(&trial, "without_gro", "datagram");
+        near(&trial["times_without_gro"], times);
+    }
+}
+
 #[test]
 fn the_search_ends_between_a_rate_that_went_whole_and_one_that_did_not() {
     let search = json_of(&[
@@ -373,6 +442,29 @@ fn what_cannot_be_measured_is_refused_with_the_reason() {
             &["floor", "--datagram-bytes", "1"],
             2,
             "one line of this shape",
+        ),
+        (
+            &["bench", "--daemon", SERVER, "--gso", "--rows", "mix-1k"],
+            1,
+            "mix-1k: --gso: the kernel cuts datagrams of one size",
+        ),
+        (
+            &[
+                "bench",
+                "--daemon",
+                SERVER,
+                "--workers",
+                "4",
+                "--flows",
+                "3",
+            ],
+            1,
+            "--flows 3 are too few for --workers 4",
+        ),
+        (
+            &["bench", "--daemon", SERVER, "--gso", "--workers", "2"],
+            2,
+            "cannot be used with",
         ),
         (&["search"], 2, "required"),
         (&["search", "--to", "127.0.0.1:1"], 2, "--admin"),
