@@ -10,7 +10,10 @@ mod daemon;
 
 use daemon::{Daemon, FakeCarbon, config_without_ticks};
 use serde_json::{Value, json};
+use statsd_fast::runtime::sys::cpu::CpuClock;
 use std::net::UdpSocket;
+use std::thread;
+use std::time::Duration;
 
 /// Every signal that asks to stop, one thread and four: what was received and not yet flushed arrives at carbon.
 fn last_flush_arrives(options: &Value, clients: impl Fn(&Daemon) -> Vec<UdpSocket>) {
@@ -198,4 +201,39 @@ fn the_same_signal_twice_in_a_row_still_drains() {
     daemon.signal("TERM");
     assert_eq!(carbon.next().count("jobs"), 3.0);
     assert_eq!(daemon.wait_exit().code(), Some(0));
+}
+
+#[test]
+#[ignore = "a measurement: ten seconds of doing nothing, for tuning.md"]
+fn measure_an_idle_server() {
+    let (seconds, workers) = (10, 8);
+    let config = json!({
+        "address": "127.0.0.1",
+        "port": "0",
+        "mgmt_port": "0",
+        "threads": workers,
+        "flushInterval": 1000,
+        "backends": [],
+    });
+    let daemon = Daemon::start(&config, &[]);
+    let process = daemon.process();
+    let clock = CpuClock::of_process(process.id()).expect("it has a clock");
+    let look = || (clock.used_ns().expect("it runs"), process.switches());
+    let (cpu_before, before) = look();
+    thread::sleep(Duration::from_secs(seconds));
+    let (cpu, after) = look();
+    let microseconds = (cpu - cpu_before) / 1000;
+    println!("{workers} workers: {microseconds} us of CPU time in {seconds} s, context switches:");
+    let mut idle_workers = 0;
+    for ((name, before), (same, after)) in before.into_iter().zip(after) {
+        assert_eq!(name, same, "threads come and go");
+        let switches = after - before;
+        println!("{name:<16} {switches:>4}");
+        if name.starts_with("ingest-") {
+            idle_workers += 1;
+            // Woken for a flush, and for nothing else: once a second, and somebody may be in the way then.
+            assert!(switches <= 3 * (seconds + 1), "{name}: {switches}");
+        }
+    }
+    assert_eq!(idle_workers, workers);
 }

@@ -54,6 +54,28 @@ impl Process {
         targets.any(|target| listening.contains(&target))
     }
 
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The names of its threads, and how often each has given up or lost its core.
+    pub(crate) fn switches(&self) -> Vec<(String, u64)> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id()));
+        let of = |path: PathBuf| {
+            let status = fs::read_to_string(path.join("status")).ok()?;
+            let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+            let count = |name| field(name)?.trim().parse::<u64>().ok();
+            let all = count("voluntary_ctxt_switches:")? + count("nonvoluntary_ctxt_switches:")?;
+            Some((field("Name:")?.trim().to_owned(), all))
+        };
+        let tasks = tasks
+            .expect("it runs")
+            .map(|task| task.expect("an entry").path());
+        // One that has ended meanwhile has none.
+        tasks.filter_map(of).collect()
+    }
+
     /// Waits until it has ended by itself.
     pub(crate) fn wait_exit(&mut self) -> ExitStatus {
         // The end of both streams is the event; the process is gone or about to be.
