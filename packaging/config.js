@@ -12,13 +12,13 @@
   // Listen on an IPv6 socket; without an address it takes IPv4 too.
   // address_ipv6: false,
 
-  // What to listen for: ./servers/udp, ./servers/tcp or ./servers/unixgram.
+  // What to listen for: ./servers/udp, tcp, unixgram or unixstream, or unix:///path as DogStatsD's clients write it.
   // server: "./servers/udp",
 
   // Several listeners, each an object with the keys above and socket, socket_mod; replaces them.
   // servers: undefined,
 
-  // Path of a unix socket, for ./servers/tcp (in place of the port) and ./servers/unixgram.
+  // Path of a unix socket, for ./servers/tcp (in place of the port), unixgram and unixstream.
   // socket: undefined,
 
   // File mode of that socket, e.g. "0770"; without it, what the umask leaves.

@@ -5,7 +5,7 @@ use statsd_fast::config::{self, Config, Error, Loaded};
 use statsd_fast::deliver::{Backend, console, graphite, librato, outbox, repeater};
 use statsd_fast::flush::{self, Bin, HistogramRule, Threshold};
 use statsd_fast::ingest;
-use statsd_fast::ingest::source::stream::At;
+use statsd_fast::ingest::source::stream::{At, Parting};
 use statsd_fast::ingest::source::{Listen, stream, udp, unixgram};
 use statsd_fast::runtime::log;
 use std::path::Path;
@@ -193,12 +193,33 @@ fn listeners_of_every_kind() {
             {server: './servers/tcp', address: '::1', port: 1},
             {server: './servers/tcp', socket: '/run/s', socket_mod: '0770'},
             {server: './servers/unixgram', socket: '/run/d', socket_mod: 0o600},
-            {server: 'tcp'}]}",
+            {server: 'tcp'},
+            {server: './servers/unixstream', socket: '/run/f', socket_mod: '0722'},
+            {server: 'unix:///run/g', socket_mod: '0722'},
+            {server: 'unixgram:///run/h'}, {server: 'unixstream:///run/i'}]}",
     );
+    assert_eq!(warnings(&loaded).len(), 1, "that no backend is left");
     let stream = |at| {
         Listen::Stream(stream::Options {
             at,
-            max_line: 100,
+            parting: Parting::Lines { max: 100 },
+            max_connections: 5,
+        })
+    };
+    let gram = |path: &str, mode| {
+        Listen::Unixgram(unixgram::Options {
+            path: path.into(),
+            mode,
+            max_datagram: 1500,
+        })
+    };
+    let packets = |path: &str, mode| {
+        Listen::Stream(stream::Options {
+            at: At::Unix {
+                path: path.into(),
+                mode,
+            },
+            parting: Parting::Lengths { max: 1500 },
             max_connections: 5,
         })
     };
@@ -211,21 +232,34 @@ fn listeners_of_every_kind() {
             path: "/run/s".into(),
             mode: Some(0o770),
         }),
-        Listen::Unixgram(unixgram::Options {
-            path: "/run/d".into(),
-            mode: Some(0o600),
-            max_datagram: 1500,
-        }),
+        gram("/run/d", Some(0o600)),
         stream(At::Tcp {
             address: None,
             port: 8125,
         }),
+        packets("/run/f", Some(0o722)),
+        gram("/run/g", Some(0o722)),
+        gram("/run/h", None),
+        packets("/run/i", None),
     ];
     assert_eq!(loaded.config.listeners, expected);
     for (text, problem) in [
         (
             "{server: 'unixgram'}",
             "cfg:1:10: socket: is missing: ./servers/unixgram listens on a unix socket",
+        ),
+        (
+            "{server: './servers/unixstream'}",
+            "cfg:1:10: socket: is missing: ./servers/unixstream listens on a unix socket",
+        ),
+        (
+            "{servers: [{server: 'unix:///s'}, {server: 'unixstream', socket: '/s'}]}",
+            "cfg:1:35: servers[1]: the socket /s is taken by an earlier listener",
+        ),
+        (
+            "{server: 'unix://s'}",
+            "cfg:1:10: server: expected \"./servers/udp\", \"./servers/tcp\", \"./servers/unixgram\", \
+             \"./servers/unixstream\" or an address as \"unix:///path\", found \"unix://s\"",
         ),
         (
             "{server: 'tcp', socket: '/s', socket_mod: 'rwx'}",
@@ -980,7 +1014,8 @@ fn listeners_that_cannot_work_are_errors() {
     assert_eq!(
         problems("{server: './servers/unix'}"),
         [
-            "cfg:1:10: server: expected \"./servers/udp\", \"./servers/tcp\" or \"./servers/unixgram\", found \"./servers/unix\""
+            "cfg:1:10: server: expected \"./servers/udp\", \"./servers/tcp\", \"./servers/unixgram\", \
+             \"./servers/unixstream\" or an address as \"unix:///path\", found \"./servers/unix\""
         ]
     );
     assert_eq!(

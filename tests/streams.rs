@@ -395,6 +395,82 @@ fn a_unix_datagram_too_long_is_cut_and_counted() {
     assert_eq!(flush.number("stats.statsd_fast.truncated"), 1.0);
 }
 
+/// A packet behind its length.
+fn framed(packet: &str) -> Vec<u8> {
+    let length = u32::try_from(packet.len()).expect("short");
+    [&length.to_le_bytes()[..], packet.as_bytes()].concat()
+}
+
+#[test]
+fn packets_with_lengths_are_taken_whole_and_a_bad_length_ends_its_connection_only() {
+    let carbon = FakeCarbon::start();
+    let directory = Directory::for_sockets();
+    let path = directory.path().join("s");
+    let server = format!("unixstream://{}", path.display());
+    let options = json!({"server": server, "socket_mod": "0722", "maxDatagram": 512});
+    let daemon = Daemon::start(&config_without_ticks(&carbon, options), &["--threads", "2"]);
+    assert_eq!(
+        daemon.listening("unixstream"),
+        [path.to_str().expect("text")]
+    );
+    assert_eq!(mode(&path), 0o722);
+    let connect = || UnixStream::connect(&path).expect("connect");
+
+    let mut quiet = connect();
+    let (begun, rest) = (framed("whole:1|c\nwhole:10|c"), framed("whole:100|c\n"));
+    quiet.write_all(&begun[..7]).expect("write");
+    // One that is too long, behind one that is not.
+    let mut bad = connect();
+    let pieces = [
+        framed("whole:1000|c"),
+        framed(&"x".repeat(513)),
+        framed("never:1|c"),
+    ];
+    bad.write_all(&pieces.concat()).expect("write");
+    assert_ended(&mut bad);
+    // One that sends lines.
+    let mut lines = connect();
+    lines.write_all(b"never:1|c\n").expect("write");
+    assert_ended(&mut lines);
+    let line =
+        daemon.wait_for_line("announced a packet of 513 bytes, more than 512 (`maxDatagram`)");
+    assert!(line.contains("`./servers/tcp` with a `socket`"), "{line}");
+    // One that ends within a packet.
+    let mut short = connect();
+    short.write_all(&framed("never:1|c")[..9]).expect("write");
+    drop(short);
+    // The longest, an empty one, and the rest of the first.
+    let longest = format!("whole:10000|c|#{}", "x".repeat(512 - 15));
+    quiet.write_all(&begun[7..]).expect("write");
+    quiet
+        .write_all(&[framed(&longest), framed(""), rest].concat())
+        .expect("write");
+    quiet.write_all(&framed("never:1|c")[..4]).expect("write");
+    let flush = daemon.stop("TERM", &carbon);
+    let tagged = format!("whole;{}", "x".repeat(512 - 15));
+    assert_eq!(
+        (flush.count("whole"), flush.count(&tagged)),
+        (1111.0, 10_000.0)
+    );
+    assert!(!flush.values.keys().any(|name| name.contains("never")));
+    assert_eq!(flush.count("statsd.packets_received"), 5.0);
+    assert_eq!(flush.count("statsd.metrics_received"), 5.0);
+    assert_eq!(counted(&flush, "accepted"), 4.0);
+    assert_eq!(counted(&flush, "bad_lengths"), 2.0);
+    assert_eq!(counted(&flush, "cut_packets"), 2.0);
+    assert_eq!(counted(&flush, "cut_lines"), 0.0);
+    assert!(!path.exists(), "removed at the stop");
+}
+
+/// As [`assert_closed`], for a unix socket.
+fn assert_ended(client: &mut UnixStream) {
+    match client.read(&mut [0]) {
+        Ok(0) => {}
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+        other => panic!("not closed but {other:?}"),
+    }
+}
+
 /// The listener of each kind of socket file.
 fn both_kinds(path: &Path) -> [Value; 2] {
     ["./servers/tcp", "./servers/unixgram"].map(|server| json!({"server": server, "socket": path}))

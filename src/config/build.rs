@@ -8,7 +8,7 @@ use super::environment::Environment;
 use super::value::Value;
 use super::{Config, Place, settings};
 use crate::deliver::{self, console, graphite, outbox, repeater};
-use crate::ingest::source::stream::At;
+use crate::ingest::source::stream::{At, Parting};
 use crate::ingest::source::udp::Steering;
 use crate::ingest::source::{Listen, stream, udp, unixgram};
 use crate::runtime::log;
@@ -244,9 +244,9 @@ fn listener(
     place: Option<Place>,
     checker: &mut Checker<'_>,
 ) -> Option<Listen> {
-    let server = match values.get("server") {
-        Some((Typed::Server(server), _)) => *server,
-        _ => Server::Udp,
+    let (server, named) = match values.get("server") {
+        Some((Typed::Server(server, socket), _)) => (*server, socket.as_ref()),
+        _ => (Server::Udp, None),
     };
     let key = |name: &str| {
         if path.is_empty() {
@@ -255,13 +255,26 @@ fn listener(
             format!("{path}.{name}")
         }
     };
-    let socket = text(values, "socket").map(PathBuf::from);
+    let socket = named.cloned().or_else(|| text(values, "socket"));
+    let socket = socket.map(PathBuf::from);
+    if named.is_some()
+        && let Some((_, at)) = values.get("socket")
+    {
+        let hint = "take it out, or write a path in one of the two alone";
+        checker.warn(
+            *at,
+            &key("socket"),
+            "is not used: server names a path",
+            hint,
+        );
+    }
     let mode = number(values, "socket_mod").map(|mode| mode as u32);
     let default = udp::Options::default();
     let receive_buffer =
         number(top, "receiveBuffer").map_or(default.receive_buffer, |bytes| bytes as usize);
     let max_datagram =
         number(top, "maxDatagram").map_or(default.max_datagram, |bytes| bytes as usize);
+    let max_connections = number(top, "streamConnections").map_or(1024, |count| count as usize);
     let address = text(values, "address");
     let port = number(values, "port").map_or(default.port, narrow);
     match server {
@@ -293,24 +306,36 @@ fn listener(
                 Some(path) => At::Unix { path, mode },
                 None => At::Tcp { address, port },
             },
-            max_line: number(top, "streamLine").map_or(65_535, |bytes| bytes as usize),
-            max_connections: number(top, "streamConnections").map_or(1024, |count| count as usize),
+            parting: Parting::Lines {
+                max: number(top, "streamLine").map_or(65_535, |bytes| bytes as usize),
+            },
+            max_connections,
         })),
-        Server::Unixgram => {
+        Server::Unixgram | Server::Unixstream => {
+            let is_stream = server == Server::Unixstream;
             let Some(path) = socket else {
+                let module = if is_stream { "unixstream" } else { "unixgram" };
                 checker.problem(
                     place,
                     &key("socket"),
-                    "is missing: ./servers/unixgram listens on a unix socket",
+                    format!("is missing: ./servers/{module} listens on a unix socket"),
                     "write e.g. socket: \"/run/statsd-fast/statsd.sock\"",
                 );
                 return None;
             };
-            Some(Listen::Unixgram(unixgram::Options {
-                path,
-                mode,
-                max_datagram,
-            }))
+            Some(if is_stream {
+                Listen::Stream(stream::Options {
+                    at: At::Unix { path, mode },
+                    parting: Parting::Lengths { max: max_datagram },
+                    max_connections,
+                })
+            } else {
+                Listen::Unixgram(unixgram::Options {
+                    path,
+                    mode,
+                    max_datagram,
+                })
+            })
         }
     }
 }

@@ -114,6 +114,10 @@ pub struct StreamTally {
     pub cut_lines: u64,
     /// Failures to accept a connection.
     pub accept_errors: u64,
+    /// Connections closed because a packet was announced that is too long.
+    pub bad_lengths: u64,
+    /// Packets dropped because their connection ended, or the server stopped, in the middle of them.
+    pub cut_packets: u64,
 }
 
 impl StreamTally {
@@ -125,6 +129,8 @@ impl StreamTally {
         self.long_lines += other.long_lines;
         self.cut_lines += other.cut_lines;
         self.accept_errors += other.accept_errors;
+        self.bad_lengths += other.bad_lengths;
+        self.cut_packets += other.cut_packets;
     }
 }
 

@@ -188,6 +188,19 @@ pub const METERS: &[Meter] = &[
         |t, _| t.streams.accept_errors,
     ),
     meter(
+        "streams.bad_lengths",
+        true,
+        "connections closed because a packet of more than `maxDatagram` bytes was announced",
+        |t, _| t.streams.bad_lengths,
+    ),
+    meter(
+        "streams.cut_packets",
+        true,
+        "packets with a length before them dropped because their connection, or the server, ended in the \
+         middle of them",
+        |t, _| t.streams.cut_packets,
+    ),
+    meter(
         "workers_late",
         false,
         "workers whose values will come with the next flush",
@@ -313,6 +326,8 @@ mod tests {
             long_lines: 24,
             accept_errors: 25,
             cut_lines: 29,
+            bad_lengths: 33,
+            cut_packets: 34,
         };
         tally.copies_dropped = 10;
         let outside = Outside::default();
@@ -334,7 +349,7 @@ mod tests {
             .map(|m| m.value as u64)
             .collect();
         values.sort_unstable();
-        assert_eq!(values, (1..=32).collect::<Vec<_>>());
+        assert_eq!(values, (1..=34).collect::<Vec<_>>());
         assert_eq!(
             totals.since(&totals).iter().map(|m| m.value).sum::<f64>(),
             0.0

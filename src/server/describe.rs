@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::deliver::Backend;
-use crate::ingest::source::stream::kept_back;
+use crate::ingest::source::stream::{Parting, kept_back};
 use crate::ingest::source::{Address, Capacity, Listener};
 use crate::runtime::sys::limit::raise_descriptors;
 use core_affinity::CoreId;
@@ -63,9 +63,14 @@ pub(super) fn describe(
                 "receive queue: {queue} datagrams, then senders wait or are refused; raise it before the \
                  start with: sysctl -w net.unix.max_dgram_qlen=512"
             ),
-            Capacity::Streams { connections, line } => {
-                log::info!("at most {connections} connections, lines of {line} bytes");
-            }
+            Capacity::Streams {
+                connections,
+                parting: Parting::Lines { max },
+            } => log::info!("at most {connections} connections, lines of {max} bytes"),
+            Capacity::Streams {
+                connections,
+                parting: Parting::Lengths { max },
+            } => log::info!("at most {connections} connections, packets of {max} bytes"),
         }
     }
     if let Some(line) = too_few_descriptors(config, listeners) {
@@ -115,6 +120,11 @@ fn first_metric(address: &Address) -> String {
     match address {
         Address::Udp(address) => format!("printf 'hello:1|c' >{}", device("udp", *address)),
         Address::Tcp(address) => format!("{line} >{}", device("tcp", *address)),
+        // A length of 9 in front of it.
+        Address::Unixstream(path) => format!(
+            "printf '\\011\\0\\0\\0hello:1|c' | socat -u - UNIX-CONNECT:{}",
+            path.display()
+        ),
         Address::Unix(path) => format!("{line} | socat -u - UNIX-CONNECT:{}", path.display()),
         Address::Unixgram(path) => format!("{line} | socat -u - UNIX-SENDTO:{}", path.display()),
     }

@@ -228,7 +228,9 @@ fn summary(totals: &Totals) -> String {
     for (count, what) in [
         (streams.long_lines, "lines too long"),
         (streams.cut_lines, "lines cut off"),
+        (streams.cut_packets, "packets cut off"),
         (streams.refused, "connections refused"),
+        (streams.bad_lengths, "connections closed for a bad length"),
         (streams.accept_errors, "failures to accept"),
         (tally.receive_errors, "failures to receive"),
     ] {
@@ -261,8 +263,11 @@ mod tests {
             long_lines: 2,
             cut_lines: 3,
             accept_errors: 5,
+            bad_lengths: 9,
+            cut_packets: 10,
         };
-        let more = "2 lines too long, 3 lines cut off, 4 connections refused, 5 failures to accept, \
+        let more = "2 lines too long, 3 lines cut off, 10 packets cut off, \
+                    4 connections refused, 9 connections closed for a bad length, 5 failures to accept, \
                     6 failures to receive";
         assert_eq!(summary(&totals), format!("{usual}, {more}"));
     }

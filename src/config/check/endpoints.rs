@@ -3,7 +3,7 @@
 use super::super::coerce::{self, shown};
 use super::super::settings::{self, Setting};
 use super::super::value::{Node, Value, truthy};
-use super::{Backend, Checker, Listener, Server, Values};
+use super::{Backend, Checker, Listener, Server, Typed, Values};
 use crate::deliver::repeater::Target;
 
 /// Keys an entry of `servers` may have; they mean what they mean at the top.
@@ -17,20 +17,41 @@ const LISTENER_KEYS: [&str; 6] = [
 ];
 
 /// The servers there are, for errors.
-const SERVERS: &str = "\"./servers/udp\", \"./servers/tcp\" or \"./servers/unixgram\"";
+const SERVERS: &str = "\"./servers/udp\", \"./servers/tcp\", \"./servers/unixgram\", \
+                       \"./servers/unixstream\" or an address as \"unix:///path\"";
+
+/// The addresses of unix sockets as DogStatsD's clients are given them.
+const ADDRESSES: [(&str, Server); 3] = [
+    ("unix://", Server::Unixgram),
+    ("unixgram://", Server::Unixgram),
+    ("unixstream://", Server::Unixstream),
+];
 
 impl Checker<'_> {
-    pub(super) fn server(&mut self, path: &str, setting: &Setting, node: &Node) -> Option<Server> {
-        match &node.value {
-            value if !truthy(value) => None,
-            Value::String(text) => match module(text, "servers") {
-                "udp" => Some(Server::Udp),
-                "tcp" => Some(Server::Tcp),
-                "unixgram" => Some(Server::Unixgram),
-                _ => self.unexpected(path, setting, SERVERS, node),
-            },
-            _ => self.unexpected(path, setting, SERVERS, node),
+    pub(super) fn server(&mut self, path: &str, setting: &Setting, node: &Node) -> Option<Typed> {
+        let Value::String(text) = &node.value else {
+            let wrong = truthy(&node.value);
+            return wrong.then(|| self.unexpected(path, setting, SERVERS, node))?;
+        };
+        if text.is_empty() {
+            return None;
         }
+        let server = match module(text, "servers") {
+            "udp" => Server::Udp,
+            "tcp" => Server::Tcp,
+            "unixgram" => Server::Unixgram,
+            "unixstream" => Server::Unixstream,
+            _ => {
+                let mut known = ADDRESSES.iter();
+                let at = known.find_map(|(scheme, it)| Some((*it, text.strip_prefix(scheme)?)));
+                let Some((server, socket)) = at.filter(|(_, socket)| socket.starts_with('/'))
+                else {
+                    return self.unexpected(path, setting, SERVERS, node);
+                };
+                return Some(Typed::Server(server, Some(socket.into())));
+            }
+        };
+        Some(Typed::Server(server, None))
     }
 
     pub(super) fn servers(

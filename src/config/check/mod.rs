@@ -25,7 +25,8 @@ pub(super) enum Typed {
     Number(u64),
     Pattern(Pattern),
     Patterns(Vec<Pattern>),
-    Server(Server),
+    /// With the path of its socket, when it was named by an address.
+    Server(Server, Option<String>),
     Servers(Vec<Listener>),
     /// Each with its value as JSON.
     Tags(Vec<(String, String)>),
@@ -49,6 +50,7 @@ pub(super) enum Server {
     Udp,
     Tcp,
     Unixgram,
+    Unixstream,
 }
 
 /// One entry of `servers`, and where it stands.
@@ -239,7 +241,7 @@ impl Checker<'_> {
             Kind::Seconds => self.seconds(path, setting, node).map(Typed::Number),
             Kind::Secret | Kind::Web => self.secret(path, setting, node).map(Typed::Text),
             Kind::Prefix => self.prefix(path, node).map(Typed::Text),
-            Kind::Server => self.server(path, setting, node).map(Typed::Server),
+            Kind::Server => self.server(path, setting, node),
             Kind::Servers => self.servers(path, setting, node).map(Typed::Servers),
             Kind::Spelled => {
                 let text = coerce::string(value);

@@ -24,7 +24,7 @@ use stream::Streams;
 pub enum Listen {
     /// `./servers/udp`.
     Udp(udp::Options),
-    /// `./servers/tcp`, over TCP or a unix socket.
+    /// `./servers/tcp`, over TCP or a unix socket, and `./servers/unixstream`.
     Stream(stream::Options),
     /// `./servers/unixgram`.
     Unixgram(unixgram::Options),
@@ -65,6 +65,8 @@ pub enum Address {
     Tcp(SocketAddr),
     /// A unix stream socket.
     Unix(PathBuf),
+    /// One whose packets come behind their lengths.
+    Unixstream(PathBuf),
     /// A unix datagram socket.
     Unixgram(PathBuf),
 }
@@ -74,7 +76,7 @@ impl Address {
     pub fn socket(&self) -> Option<SocketAddr> {
         match self {
             Self::Udp(address) | Self::Tcp(address) => Some(*address),
-            Self::Unix(_) | Self::Unixgram(_) => None,
+            Self::Unix(_) | Self::Unixstream(_) | Self::Unixgram(_) => None,
         }
     }
 }
@@ -84,6 +86,7 @@ impl fmt::Display for Address {
         match self {
             Self::Udp(address) => write!(f, "udp {address}"),
             Self::Tcp(address) => write!(f, "tcp {address}"),
+            Self::Unixstream(path) => write!(f, "unixstream {}", path.display()),
             Self::Unix(path) => write!(f, "unix {}", path.display()),
             Self::Unixgram(path) => write!(f, "unixgram {}", path.display()),
         }
@@ -106,8 +109,8 @@ pub enum Capacity {
     Streams {
         /// Connections open at once, over all workers.
         connections: usize,
-        /// Longest line, in bytes.
-        line: usize,
+        /// How they are parted.
+        parting: stream::Parting,
     },
 }
 

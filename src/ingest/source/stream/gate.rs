@@ -2,7 +2,7 @@
 //!
 //! Touched when a connection opens or closes or breaks a limit, never for a line.
 
-use super::Options;
+use super::{Options, Parting};
 use crate::ingest::source::Address;
 use crate::runtime::clock::monotonic_ms;
 use crate::runtime::rate_limit::RateLimit;
@@ -19,13 +19,14 @@ pub(super) struct Gate {
     /// Where it listens, for the log.
     place: String,
     max_connections: usize,
-    max_line: usize,
+    parting: Parting,
     /// Descriptors that connections may have, with whatever else is open.
     descriptors: u64,
     /// Places taken.
     open: AtomicUsize,
     full: RateLimit,
     long_line: RateLimit,
+    bad_length: RateLimit,
     cut_line: RateLimit,
     accept_error: RateLimit,
 }
@@ -52,10 +53,11 @@ impl Gate {
             descriptors: limit - kept_back(limit),
             place: address.to_string(),
             max_connections: options.max_connections,
-            max_line: options.max_line,
+            parting: options.parting,
             open: AtomicUsize::new(0),
             full: RateLimit::new(),
             long_line: RateLimit::new(),
+            bad_length: RateLimit::new(),
             cut_line: RateLimit::new(),
             accept_error: RateLimit::new(),
         }
@@ -101,18 +103,44 @@ impl Gate {
                 "{}: a line from {peer} has more than {} bytes (`streamLine`) and was dropped; likely cause: \
                  a client that does not end its lines with a newline{}",
                 self.place,
-                self.max_line,
+                self.longest(),
                 and_suppressed(suppressed, "dropped")
             );
         }
     }
 
-    /// Says, at most once a minute, that a connection broke in the middle of a line.
+    /// Says, at most once a minute, that a packet was announced that is too long.
     #[cold]
-    pub(super) fn say_cut_line(&self, error: &io::Error) {
-        if let Some(suppressed) = self.cut_line.pass(monotonic_ms()) {
+    pub(super) fn say_bad_length(&self, length: u32, peer: impl fmt::Display) {
+        if let Some(suppressed) = self.bad_length.pass(monotonic_ms()) {
             log::warn!(
-                "{}: a connection ended in the middle of a line: {error}; the line was dropped; likely \
+                "{}: {peer} announced a packet of {length} bytes, more than {} (`maxDatagram`); its \
+                 connection was closed; likely cause: a client that sends lines without a length before \
+                 them, which `./servers/tcp` with a `socket` takes{}",
+                self.place,
+                self.longest(),
+                and_suppressed(suppressed, "closed")
+            );
+        }
+    }
+
+    /// Longest line or packet.
+    fn longest(&self) -> usize {
+        match self.parting {
+            Parting::Lines { max } | Parting::Lengths { max } => max,
+        }
+    }
+
+    /// Says, at most once a minute, that a connection broke in the middle of a line or a packet.
+    #[cold]
+    pub(super) fn say_cut(&self, error: &io::Error) {
+        if let Some(suppressed) = self.cut_line.pass(monotonic_ms()) {
+            let what = match self.parting {
+                Parting::Lines { .. } => "line",
+                Parting::Lengths { .. } => "packet",
+            };
+            log::warn!(
+                "{}: a connection ended in the middle of a {what}: {error}; the {what} was dropped; likely \
                  cause: a client that was killed, or that closes without reading or with SO_LINGER 0{}",
                 self.place,
                 and_suppressed(suppressed, "dropped")
@@ -158,7 +186,7 @@ mod tests {
                 path: path.clone(),
                 mode: None,
             },
-            max_line: 64,
+            parting: Parting::Lines { max: 64 },
             max_connections: 2,
         };
         let gate = Arc::new(Gate::new(&Address::Unix(path), &options, 1024));

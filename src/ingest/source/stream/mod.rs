@@ -1,5 +1,6 @@
-//! Streams: TCP and unix stream sockets, lines ended by newlines.
+//! Streams: TCP and unix stream sockets; lines ended by newlines, or packets behind their lengths.
 
+mod frames;
 mod framing;
 mod gate;
 mod streams;
@@ -26,10 +27,25 @@ use std::time::Duration;
 pub struct Options {
     /// Where it listens.
     pub at: At,
-    /// Longest line, in bytes; a longer one is dropped and counted.
-    pub max_line: usize,
+    /// How what comes is parted.
+    pub parting: Parting,
     /// Connections open at once, over all workers.
     pub max_connections: usize,
+}
+
+/// How a stream is parted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parting {
+    /// By a newline behind each line.
+    Lines {
+        /// Longest line, in bytes; a longer one is dropped and counted.
+        max: usize,
+    },
+    /// By the length before each packet, 32 bits, the lowest byte first: DogStatsD's way.
+    Lengths {
+        /// Longest packet, in bytes; one that is longer ends the connection, counted.
+        max: usize,
+    },
 }
 
 /// Where a stream listener listens.
@@ -83,20 +99,28 @@ pub(super) fn bind(options: &Options, workers: usize) -> Result<Listener, BindEr
             };
             (Address::Tcp(bound), sockets.into_iter().map(door).collect())
         }
-        At::Unix { path, mode } => (Address::Unix(path.clone()), unix(path, *mode, workers)?),
+        At::Unix { path, mode } => {
+            let address = match options.parting {
+                Parting::Lines { .. } => Address::Unix(path.clone()),
+                Parting::Lengths { .. } => Address::Unixstream(path.clone()),
+            };
+            (address, unix(path, *mode, workers)?)
+        }
     };
     // The usual limit of 1024 is below what the connections allowed need. Where it cannot be raised,
     // accepting tells of it when it comes to that.
     let limit = sys::limit::raise_descriptors().unwrap_or(u64::MAX);
     let gate = Arc::new(Gate::new(&address, options, limit));
     let sources = doors.into_iter().map(|door: Door| {
-        let source = Streams::new(door, options.max_line, gate.clone())?;
+        let source = Streams::new(door, options.parting, gate.clone())?;
         Ok(AnySource::Streams(source))
     });
     let sources = sources
         .collect::<io::Result<_>>()
         .map_err(|error| match &address {
-            Address::Unix(path) => BindError::of_path("unix", path, error),
+            Address::Unix(path) | Address::Unixstream(path) => {
+                BindError::of_path("unix", path, error)
+            }
             address => BindError::of_port("tcp", &address.to_string(), error),
         })?;
     Ok(Listener {
@@ -104,7 +128,7 @@ pub(super) fn bind(options: &Options, workers: usize) -> Result<Listener, BindEr
         sources,
         capacity: Capacity::Streams {
             connections: options.max_connections,
-            line: options.max_line,
+            parting: options.parting,
         },
     })
 }

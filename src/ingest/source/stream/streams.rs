@@ -5,9 +5,10 @@
 //! tick. After a round that brought something the worker naps, as with datagrams, and blocks when a nap
 //! brought nothing. A nap loses nothing here: what comes meanwhile waits in the sockets.
 
-use super::Door;
+use super::frames::{self, BadLength, Frames};
 use super::framing::Framing;
 use super::gate::{Gate, Place};
+use super::{Door, Parting};
 use crate::ingest::packet::{Batch, Filled, Refill};
 use crate::ingest::source::Source;
 use crate::metric::harvest::{StreamTally, Tally};
@@ -47,7 +48,7 @@ pub struct Streams {
     /// Until when the listening socket is left alone.
     door_rests: Option<Instant>,
     gate: Arc<Gate>,
-    max_line: usize,
+    parting: Parting,
     /// By token.
     connections: Vec<Option<Connection>>,
     /// Tokens that are free.
@@ -62,8 +63,24 @@ pub struct Streams {
 #[derive(Debug)]
 struct Connection {
     socket: Socket,
-    framing: Framing,
+    parts: Parts,
     _place: Place,
+}
+
+/// What a connection is in the middle of.
+#[derive(Debug)]
+enum Parts {
+    Lines(Framing),
+    Lengths(Frames),
+}
+
+impl Parts {
+    fn held(&self) -> usize {
+        match self {
+            Self::Lines(framing) => framing.held(),
+            Self::Lengths(frames) => frames.held(),
+        }
+    }
 }
 
 /// Who is at the other end, for the log; a process of this machine has no address.
@@ -107,13 +124,27 @@ impl Space<'_> {
         });
     }
 
+    /// Takes what was read, with the room in front of it `length` bytes, as packets behind their lengths.
+    fn fill_packets(&mut self, frames: &mut Frames, length: usize) -> Result<(), BadLength> {
+        let (at, filled) = (self.at, &mut self.refill.filled);
+        let space = &mut self.refill.arena[at..at + length];
+        frames.take(space, |packet| {
+            let bytes = at + packet.start..at + packet.end;
+            self.at = bytes.end;
+            filled.push(Filled {
+                bytes,
+                truncated: false,
+            });
+        })
+    }
+
     fn free(&mut self) -> &mut [u8] {
         &mut self.refill.arena[self.at..]
     }
 }
 
 impl Streams {
-    pub(super) fn new(door: Door, max_line: usize, gate: Arc<Gate>) -> io::Result<Self> {
+    pub(super) fn new(door: Door, parting: Parting, gate: Arc<Gate>) -> io::Result<Self> {
         let (poll, waker) = (Poll::new()?, Waker::new()?);
         poll.add(waker.as_fd(), WAKER, false)?;
         poll.add(door.socket.as_fd(), DOOR, door.shared)?;
@@ -124,7 +155,7 @@ impl Streams {
             door,
             door_rests: None,
             gate,
-            max_line,
+            parting,
             connections: Vec::new(),
             free: Vec::new(),
             more: false,
@@ -194,7 +225,10 @@ impl Streams {
         self.poll.add(socket.as_fd(), token as u64, false)?;
         let connection = Some(Connection {
             socket,
-            framing: Framing::new(self.max_line),
+            parts: match self.parting {
+                Parting::Lines { max } => Parts::Lines(Framing::new(max)),
+                Parting::Lengths { max } => Parts::Lengths(Frames::new(max)),
+            },
             _place: place,
         });
         if self.free.pop().is_some() {
@@ -226,22 +260,36 @@ impl Streams {
         let connection = self.connections[token]
             .as_mut()
             .expect("a closed socket has no events");
-        let held = connection.framing.held();
+        let held = connection.parts.held();
         let free = &mut space.free()[..held + PIECE];
         match (&connection.socket).read(&mut free[held..]) {
             Ok(0) => {
-                let length = connection.framing.finish(free);
-                space.fill(0..length);
+                if let Parts::Lines(framing) = &mut connection.parts {
+                    let length = framing.finish(free);
+                    space.fill(0..length);
+                }
             }
             Ok(count) => {
                 self.more |= count == PIECE;
-                let whole = connection.framing.take(&mut free[..held + count]);
-                if whole.long > 0 {
-                    self.counts.long_lines += whole.long;
-                    self.gate.say_long_line(Peer(&connection.socket));
+                match &mut connection.parts {
+                    Parts::Lines(framing) => {
+                        let whole = framing.take(&mut free[..held + count]);
+                        if whole.long > 0 {
+                            self.counts.long_lines += whole.long;
+                            self.gate.say_long_line(Peer(&connection.socket));
+                        }
+                        space.fill(whole.lines);
+                        return;
+                    }
+                    Parts::Lengths(frames) => {
+                        let taken = space.fill_packets(frames, held + count);
+                        let Err(BadLength(length)) = taken else {
+                            return;
+                        };
+                        self.counts.bad_lengths += 1;
+                        self.gate.say_bad_length(length, Peer(&connection.socket));
+                    }
                 }
-                space.fill(whole.lines);
-                return;
             }
             Err(error)
                 if matches!(
@@ -255,7 +303,7 @@ impl Streams {
             Err(error) => {
                 self.counts.resets += 1;
                 if held > 0 {
-                    self.gate.say_cut_line(&error);
+                    self.gate.say_cut(&error);
                 }
             }
         }
@@ -263,12 +311,16 @@ impl Streams {
     }
 
     /// Closes a connection. A line it is still in the middle of is dropped: it has a value only at its end,
-    /// and half of `12345|ms|@0.1` is another one.
+    /// and half of `12345|ms|@0.1` is another one. So is a packet.
     fn close(&mut self, token: usize) {
         let Some(connection) = self.connections[token].take() else {
             return;
         };
-        self.counts.cut_lines += u64::from(connection.framing.held() > 0);
+        let cut = match &connection.parts {
+            Parts::Lines(_) => &mut self.counts.cut_lines,
+            Parts::Lengths(_) => &mut self.counts.cut_packets,
+        };
+        *cut += u64::from(connection.parts.held() > 0);
         drop(connection);
         self.free.push(token);
         if self.door_rests.is_some() {
@@ -283,7 +335,11 @@ impl Source for Streams {
     }
 
     fn batch(&self) -> Batch {
-        Batch::new(ROUND, self.max_line + PIECE)
+        let held = match self.parting {
+            Parting::Lines { max } => max,
+            Parting::Lengths { max } => frames::LENGTH + max,
+        };
+        Batch::new(ROUND, held + PIECE)
     }
 
     fn receive(&mut self, batch: &mut Batch) -> io::Result<()> {

@@ -24,7 +24,7 @@ impl Bench {
                 address: Some("127.0.0.1".into()),
                 port: 0,
             },
-            max_line,
+            parting: Parting::Lines { max: max_line },
             max_connections,
         };
         let mut listener = bind(&options, 1).expect("bind");
@@ -272,7 +272,7 @@ fn a_second_listener_is_refused_and_the_port_is_free_again_at_once() {
             address: Some("127.0.0.1".into()),
             port: bench.address.port(),
         },
-        max_line: 64,
+        parting: Parting::Lines { max: 64 },
         max_connections: 1,
     };
     let error = bind(&options, 2).expect_err("taken").to_string();
@@ -300,7 +300,7 @@ fn every_worker_may_accept_from_a_unix_socket() {
             path: path.clone(),
             mode: Some(0o600),
         },
-        max_line: 64,
+        parting: Parting::Lines { max: 64 },
         max_connections: 1,
     };
     let mut listener = bind(&options, 2).expect("bind");
