@@ -12,6 +12,7 @@ mod traffic;
 use statsd_fast::deliver::graphite::{self, Encoder};
 use statsd_fast::deliver::librato::{self, measure};
 use statsd_fast::flush::{self, merge::State, statistics::Statistics};
+use statsd_fast::ingest::mapping::{Action, Mapping, Matcher, Rule, Template};
 use statsd_fast::ingest::{self, parse, table::Table};
 use statsd_fast::metric::cell::Timer;
 use statsd_fast::metric::harvest::{Harvest, Part};
@@ -45,6 +46,9 @@ const STEPS: &[Step] = &[
     }),
     ("table/mix", 1000, |n| recording(n, traffic::mix)),
     ("table/tagged", 1000, |n| recording(n, traffic::tagged)),
+    // Rules are looked at when a spelling is new: nothing is left of them here.
+    ("table/mapped", 1000, |n| recorded_by(mapped(), n)),
+    ("table/dropped", 1000, |n| recorded_by(dropping(), n)),
     // Recorded first: the difference to table/counters is the harvest.
     ("table/counters-harvested", 1000, harvesting),
     ("merge/counters", 1000, merging),
@@ -75,9 +79,59 @@ fn table() -> Table {
     Table::new(&ingest::Options::default(), Arc::new(Registry::new()))
 }
 
+/// A table with a hundred rules, of which the last renames each name and tags it.
+fn mapped() -> Table {
+    let glob = |text: String| Matcher::Glob(text);
+    let mut rules: Vec<_> = (0..99)
+        .map(|n| drop_rule(glob(format!("none{n}.*"))))
+        .collect();
+    let matcher = Matcher::regex(r"^(\w+)\.(.*)$", "").expect("a regular expression");
+    let template = |text| Template::new(text, &matcher).expect("a template");
+    let action = Action::Map {
+        name: Some(template("mapped.$2")),
+        tags: vec![("of".into(), template("$1"))],
+    };
+    rules.push(Rule {
+        matcher,
+        kind: None,
+        action,
+    });
+    table_with(rules)
+}
+
+/// A table that drops each name.
+fn dropping() -> Table {
+    let all = Matcher::regex("", "").expect("a regular expression");
+    table_with(vec![drop_rule(all)])
+}
+
+fn drop_rule(matcher: Matcher) -> Rule {
+    Rule {
+        matcher,
+        kind: None,
+        action: Action::Drop,
+    }
+}
+
+fn table_with(rules: Vec<Rule>) -> Table {
+    let options = ingest::Options {
+        mapping: Mapping::new(rules),
+        ..ingest::Options::default()
+    };
+    Table::new(&options, Arc::new(Registry::new()))
+}
+
 fn recording(names: usize, line: fn(usize) -> String) -> Box<dyn FnMut()> {
-    let batch = traffic::batch(&datagrams(names, line));
-    let (mut table, mut harvest) = (table(), Harvest::default());
+    recorded(table(), &datagrams(names, line))
+}
+
+fn recorded_by(table: Table, names: usize) -> Box<dyn FnMut()> {
+    recorded(table, &datagrams(names, traffic::counter))
+}
+
+fn recorded(mut table: Table, datagrams: &[Vec<u8>]) -> Box<dyn FnMut()> {
+    let batch = traffic::batch(datagrams);
+    let mut harvest = Harvest::default();
     Box::new(move || {
         ingest::take_packets(batch.packets(), &mut table);
         // A round is an interval of one value a name; handing it over is counted in `harvest`.

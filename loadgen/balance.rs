@@ -1,4 +1,5 @@
-//! The law that nothing vanishes: sent = taken + refused + in datagrams that were cut or dropped.
+//! The law that nothing vanishes: sent = taken + refused + dropped by rules + in datagrams that were cut or
+//! dropped.
 
 use std::fmt::Write as _;
 
@@ -45,9 +46,15 @@ impl Balance {
         self.sent.datagrams.cast_signed() - seen.cast_signed()
     }
 
-    /// Lines sent that are neither taken nor refused.
+    /// What the server's configuration has dropped by name.
+    fn ruled_out(&self) -> u64 {
+        self.meters.get("mapped_dropped")
+    }
+
+    /// Lines sent that are neither taken nor refused nor dropped by rules.
     fn lines_gone(&self) -> i64 {
-        self.sent.lines().cast_signed() - (self.taken() + self.refused()).cast_signed()
+        let seen = self.taken() + self.refused() + self.ruled_out();
+        self.sent.lines().cast_signed() - seen.cast_signed()
     }
 
     /// Lines that what was cut, dropped or left cannot have held: too many gone, or, below zero, too few.
@@ -92,7 +99,8 @@ impl Balance {
                 grouped(lines.unsigned_abs())
             ));
         }
-        let whole = self.lines_gone() == 0;
+        // Of what kind those were that rules dropped, the server does not say.
+        let whole = self.lines_gone() == 0 && self.ruled_out() == 0;
         for (name, sent, seen) in self.by_place() {
             if seen > sent || (whole && seen != sent) {
                 let (sent, seen) = (grouped(sent), grouped(seen));
@@ -141,6 +149,10 @@ impl Balance {
             .map(|(reason, count)| format!("{} {reason}", grouped(count)))
             .collect();
         row("refused", "", &grouped(self.refused()), &reasons.join(", "));
+        if self.ruled_out() > 0 {
+            let rules = "`mappings` of the server";
+            row("dropped by rules", "", &count("mapped_dropped"), rules);
+        }
         let gone = self.lines_gone() - self.lines_left();
         let (cut, dropped) = (
             self.meters.get("truncated"),
@@ -196,6 +208,7 @@ impl Balance {
             "truncated": self.meters.get("truncated"),
             "taken": Value::Object(taken.collect()),
             "refused": Value::Object(refused.collect()),
+            "mapped_dropped": self.ruled_out(),
             "datagrams_left": self.datagrams_left(),
             "lines_gone": self.lines_gone(),
             "lines_left": self.lines_left(),
@@ -290,6 +303,25 @@ mod tests {
         assert_eq!(cut(78), [""; 0]);
         assert!(cut(90)[0].starts_with("1 values more"), "{:?}", cut(90));
         assert!(cut(77)[0].starts_with("1 lines came"), "{:?}", cut(77));
+    }
+
+    #[test]
+    fn what_rules_drop_is_accounted_for() {
+        let dropped = |by_rules| {
+            balance(&[
+                ("packets", 10),
+                ("samples.counters", 60),
+                ("rejected.no_type", 10),
+                ("mapped_dropped", by_rules),
+            ])
+        };
+        assert_eq!(dropped(30).faults(), [""; 0]);
+        assert!(dropped(29).faults()[0].starts_with("1 lines came"));
+        let table = dropped(30).table();
+        let row =
+            "dropped by rules                                    30   `mappings` of the server";
+        assert!(table.contains(row), "{table}");
+        assert_eq!(dropped(30).json()["mapped_dropped"], 30);
     }
 
     #[test]

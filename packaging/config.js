@@ -85,6 +85,9 @@
   // Clean names: blanks to _, / to -, everything but a-z A-Z 0-9 _ - . ; = removed.
   // keyNameSanitize: true,
 
+  // Rules for names, the first match counts, each { match, matchType, matchMetricType, name, tags, action }.
+  // mappings: undefined,
+
   keyFlush: {
     // Milliseconds between reports of the busiest names; 0 is never.
     // interval: 0,

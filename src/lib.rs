@@ -41,8 +41,9 @@
 //!    [`metric::harvest::Harvest`] and sends it through a bounded channel with room for every worker. An
 //!    idle worker sleeps in poll(2) or epoll_wait(2) and is woken for it. Idle names, their zeros and their
 //!    deletion are the flusher's alone.
-//! 3. **A name is raw bytes until it is new.** Only a spelling never seen is cleaned and given an id;
-//!    the flusher merges columns by id and never hashes a name.
+//! 3. **A name is raw bytes until it is new.** Only a spelling never seen is cleaned, shown to the rules
+//!    for names ([`ingest::mapping`]) and given an id; the flusher merges columns by id and never hashes a
+//!    name.
 //! 4. **Cells merge by law** ([`metric::cell`]), so it does not matter how datagrams were spread over
 //!    workers. Only the last bit of a sum may depend on it.
 //! 5. **Timers are exact while small** and histograms when large ([`metric::histogram`]); bounds are
@@ -53,8 +54,9 @@
 //! 8. **A backend knows snapshots and nothing upstream.** It may be slow or dead; its outbox is
 //!    bounded, and what it loses is counted.
 //! 9. **Every loss has a counter** ([`metric::meter::METERS`]): values sent = values taken + values
-//!    refused by reason, plus what was in datagrams cut, or dropped by the kernel, and in lines of streams
-//!    that were too long or cut by a reset or the stop, and what came over connections refused.
+//!    refused by reason + values dropped by rules, plus what was in datagrams cut, or dropped by the kernel,
+//!    and in lines and packets of streams that were too long or cut by a reset or the stop, and what came
+//!    over connections refused.
 //! 10. **Stopping is the path, drained in order**: sockets, last harvests, last flush, backends.
 //! 11. **Unsafe code** is in `runtime::sys` and `ingest::scan`, and nowhere else.
 //!

@@ -5,6 +5,7 @@ use statsd_fast::config::{self, Config, Error, Loaded};
 use statsd_fast::deliver::{Backend, console, graphite, librato, outbox, repeater};
 use statsd_fast::flush::{self, Bin, HistogramRule, Threshold};
 use statsd_fast::ingest;
+use statsd_fast::ingest::mapping::{Action, Kind, Mapping, Matcher, Rule, Template};
 use statsd_fast::ingest::source::stream::{At, Parting};
 use statsd_fast::ingest::source::{Listen, stream, udp, unixgram};
 use statsd_fast::runtime::log;
@@ -105,6 +106,7 @@ fn every_setting_reaches_its_wing() {
         ingest: ingest::Options {
             dialect: ingest::Dialect::Statsd,
             sanitize_names: false,
+            mapping: Mapping::default(),
             exact_samples: 64,
         },
         flush: flush::Options {
@@ -272,6 +274,150 @@ fn listeners_of_every_kind() {
     ] {
         assert_eq!(problems(text), [problem], "{text}");
     }
+}
+
+#[test]
+fn rules_for_names_reach_the_workers() {
+    let loaded = parse(
+        "{backends: [], graphiteHost: 'h', mappings: [
+            {match: 'a.*', name: 'b.$1', tags: {k: '$1', n: 5}, action: 'map'},
+            {match: /^c(.*)/i, matchType: 'regex', matchMetricType: 'timer', action: 'drop'},
+            {match: '/^d/', matchType: 'regex', name: null}]}",
+    );
+    let glob = Matcher::Glob("a.*".into());
+    let template = |text| Template::new(text, &glob).expect("a template");
+    let regex = |source, flags| Matcher::regex(source, flags).expect("a regular expression");
+    let rules = [
+        Rule {
+            kind: None,
+            action: Action::Map {
+                name: Some(template("b.$1")),
+                tags: vec![("k".into(), template("$1")), ("n".into(), template("5"))],
+            },
+            matcher: glob.clone(),
+        },
+        Rule {
+            matcher: regex("^c(.*)", "i"),
+            kind: Some(Kind::Timer),
+            action: Action::Drop,
+        },
+        Rule {
+            matcher: regex("^d", ""),
+            kind: None,
+            action: Action::Map {
+                name: None,
+                tags: Vec::new(),
+            },
+        },
+    ];
+    assert_eq!(loaded.config.ingest.mapping, Mapping::new(rules.to_vec()));
+    for none in ["null", "false", "[]"] {
+        let loaded = parse(&format!("{{backends: [], mappings: {none}}}"));
+        assert_eq!(loaded.config.ingest.mapping, Mapping::default());
+    }
+}
+
+#[test]
+fn rules_that_are_wrong_are_named_with_the_way_out() {
+    for (rule, problem) in [
+        ("5", "mappings[0]: expected a rule, found 5"),
+        ("{name: 'a'}", "mappings[0].match: is missing: which names?"),
+        (
+            "{match: ''}",
+            "mappings[0].match: expected a text, found \"\"",
+        ),
+        (
+            "{match: /a/}",
+            "mappings[0].match: is a regular expression, but the rule takes a glob",
+        ),
+        (
+            "{match: 'a(', matchType: 'regex'}",
+            "mappings[0].match: is no regular expression for rules: unclosed group",
+        ),
+        (
+            "{match: 'a', matchType: 'regexp'}",
+            "mappings[0].matchType: expected \"glob\" or \"regex\", found \"regexp\"",
+        ),
+        (
+            "{match: 'a', matchMetricType: 'histogram'}",
+            "mappings[0].matchMetricType: expected \"counter\" or \"timer\" or \"gauge\" or \"set\", \
+             found \"histogram\"",
+        ),
+        (
+            "{match: 'a', action: 'keep'}",
+            "mappings[0].action: expected \"map\" or \"drop\", found \"keep\"",
+        ),
+        (
+            "{match: 'a.*', name: '$2'}",
+            "mappings[0].name: \"$2\": there is no capture \"2\", but 1",
+        ),
+        (
+            "{match: 'a', name: 'b;c=d'}",
+            "mappings[0].name: \"b;c=d\" would have tags or end a line",
+        ),
+        (
+            "{match: 'a', tags: {k: []}}",
+            "mappings[0].tags.k: expected a text, found an empty list",
+        ),
+        (
+            "{match: 'a', tags: {'k=': 'v'}}",
+            "mappings[0].tags.k=: is no key of a tag: it is empty or holds one of ; = : ,",
+        ),
+        (
+            "{match: 'a', tags: 'k:v'}",
+            "mappings[0].tags: expected an object, found \"k:v\"",
+        ),
+    ] {
+        let found = problems(&format!("{{backends: [], mappings: [{rule}]}}"));
+        let places: Vec<_> = found.iter().map(|it| it.splitn(4, ':').nth(3)).collect();
+        assert_eq!(places, [Some(&*format!(" {problem}"))], "{rule}");
+    }
+    let error = config::parse("{mappings: [{match: /a(?=b)/, matchType: 'regex'}]}", "cfg");
+    assert_eq!(
+        error.expect_err("look-around").to_string(),
+        "cfg:1:21: mappings[0].match: is no regular expression for rules: look-around, including \
+         look-ahead and look-behind, is not supported\n  hint: write matchType: \"regex\" and e.g. match: \
+         /^web\\.([^.]+)$/; there is no look-around and there are no back-references"
+    );
+}
+
+#[test]
+fn what_is_odd_about_rules_is_told() {
+    let odd = |rules: &str, more: &str| {
+        let loaded = parse(&format!(
+            "{{backends: ['console'],{more} mappings: [{rules}]}}"
+        ));
+        let about = warnings(&loaded).into_iter();
+        let about = about.map(|it| it.splitn(4, ':').nth(3).map(str::to_owned));
+        about.map(|it| it.expect("a place")).collect::<Vec<_>>()
+    };
+    let twice = "{match: 'a'}, {match: 'b'}, {match: 'a', matchMetricType: 'set'}";
+    assert_eq!(
+        odd(twice, ""),
+        [
+            " mappings[2]: is never used: mappings[0] takes the same names first (take one of them out)"
+        ]
+    );
+    let one_kind = "{match: 'a', matchMetricType: 'set'}, {match: 'a'}";
+    assert_eq!(odd(one_kind, ""), [""; 0]);
+    let unclean = "{match: 'a b.*', name: 'x', tags: {k: '$1'}}, {match: 'c', name: 'd/$0'}";
+    assert_eq!(
+        odd(unclean, ""),
+        [
+            " mappings[0].match: matches nothing: a clean name has no ' ' (names are cleaned before rules \
+             see them (keyNameSanitize), and have no tags then)",
+            " mappings[1]: what it makes is cleaned of '/' (keyNameSanitize) (write letters, digits, _ - \
+             and . alone)"
+        ]
+    );
+    assert_eq!(odd(unclean, "keyNameSanitize: false,"), [""; 0]);
+    assert_eq!(
+        odd("{match: 'a', action: 'drop', name: 'b', labels: {}}", ""),
+        [
+            " mappings[0].name: is not used: the rule drops names",
+            " mappings[0].labels: unknown key, ignored"
+        ]
+    );
 }
 
 #[test]

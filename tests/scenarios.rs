@@ -68,11 +68,13 @@ scenarios! {
     gauge_deltas_of_two_flows = "gauge-deltas-of-two-flows.txt",
     gauges_with_a_ttl = "gauges-with-a-ttl.txt",
     idle_zeros = "idle-zeros.txt",
+    mappings = "mappings.txt",
     metrics_named_like_our_own = "metrics-named-like-our-own.txt",
     namespace_legacy = "namespace-legacy.txt",
     namespace_prefixed = "namespace-prefixed.txt",
     prefix_stats = "prefix-stats.txt",
     reload_of_deletion_and_ttl = "reload-of-deletion-and-ttl.txt",
+    reload_of_mappings = "reload-of-mappings.txt",
     reload_of_names = "reload-of-names.txt",
     reload_of_statistics = "reload-of-statistics.txt",
     reload_of_the_interval = "reload-of-the-interval.txt",
@@ -335,7 +337,8 @@ impl Player {
         let totals = server.stop();
         self.look_at_next_flush()?;
         let accounts = &totals.ingest;
-        let values = accounts.recorded.iter().sum::<u64>() + accounts.rejected_total();
+        let taken = accounts.recorded.iter().sum::<u64>();
+        let values = taken + accounts.rejected_total() + accounts.mapped_dropped;
         if accounts.packets != sent
             || accounts.kernel_drops + totals.flushes_dropped != 0
             || values < accounts.lines

@@ -8,6 +8,7 @@ use super::environment::Environment;
 use super::value::Value;
 use super::{Config, Place, settings};
 use crate::deliver::{self, console, graphite, outbox, repeater};
+use crate::ingest::mapping::Mapping;
 use crate::ingest::source::stream::{At, Parting};
 use crate::ingest::source::udp::Steering;
 use crate::ingest::source::{Listen, stream, udp, unixgram};
@@ -94,12 +95,43 @@ fn ingest_options(values: &Values, checker: &mut Checker<'_>) -> ingest::Options
             "",
         );
     }
+    let sanitize_names = flag(values, "keyNameSanitize").unwrap_or(default.sanitize_names);
     ingest::Options {
         dialect,
-        sanitize_names: flag(values, "keyNameSanitize").unwrap_or(default.sanitize_names),
+        sanitize_names,
+        mapping: mapping(values, sanitize_names, checker),
         exact_samples: number(values, "exactSamples")
             .map_or(default.exact_samples, |samples| samples as usize),
     }
+}
+
+/// The rules for names, with a warning for those that cannot do what they say.
+fn mapping(values: &Values, sanitize: bool, checker: &mut Checker<'_>) -> Mapping {
+    let Some((Typed::Mappings(rules), _)) = values.get("mappings") else {
+        return Mapping::default();
+    };
+    for (at, (rule, place)) in rules.iter().enumerate() {
+        let path = format!("mappings[{at}]");
+        if let Some(first) = rules[..at].iter().position(|(it, _)| it.covers(rule)) {
+            let message = format!("is never used: mappings[{first}] takes the same names first");
+            checker.warn(*place, &path, message, "take one of them out");
+        }
+        if !sanitize {
+            continue;
+        }
+        if let Some(unclean) = rule.unclean_match() {
+            let message = format!("matches nothing: a clean name has no {unclean:?}");
+            let hint =
+                "names are cleaned before rules see them (keyNameSanitize), and have no tags then";
+            checker.warn(*place, &format!("{path}.match"), message, hint);
+        }
+        if let Some(unclean) = rule.unclean_outcome() {
+            let message = format!("what it makes is cleaned of {unclean:?} (keyNameSanitize)");
+            let hint = "write letters, digits, _ - and . alone";
+            checker.warn(*place, &path, message, hint);
+        }
+    }
+    Mapping::new(rules.iter().map(|(rule, _)| rule.clone()).collect())
 }
 
 /// Shortest time between two reports of the busiest names: each asks every worker.

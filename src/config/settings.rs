@@ -49,6 +49,8 @@ pub enum Kind {
     Histogram,
     /// A name for this machine; what is falsy is none.
     Host,
+    /// Rules for names.
+    Mappings,
     /// The three-way `graphite.legacyNamespace`.
     Namespace,
     /// A number within limits; a numeric text counts as one.
@@ -198,6 +200,7 @@ pub const SETTINGS: &[Setting] = &[
     row("gaugesMaxTTL", Kind::Ttl, "1", "Flushes a gauge lives when gauges are deleted.").reloaded(),
     row("prefixStats", Kind::Spelled, "\"statsd\"", "Namespace of the server's own metrics.").reloaded(),
     row("keyNameSanitize", Kind::Flag, "true", "Clean names: blanks to _, / to -, everything but a-z A-Z 0-9 _ - . ; = removed.").reloaded(),
+    row("mappings", Kind::Mappings, "undefined", "Rules for names, the first match counts, each { match, matchType, matchMetricType, name, tags, action }.").reloaded(),
     row("keyFlush.interval", milliseconds(0, DAY_MS, true), "0", "Milliseconds between reports of the busiest names; 0 is never.").reloaded(),
     row("keyFlush.percent", Kind::Number(Range { falsy_is_default: true, rounded: true, ..number("percentage", 0, 100) }), "100", "How many of the names to report.").reloaded(),
     row("keyFlush.log", Kind::Text, "undefined", "File to append the reports to; without it, standard output.").reloaded(),

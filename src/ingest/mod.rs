@@ -6,6 +6,7 @@
 //! and once a batch to read ahead of a large table.
 
 pub mod key;
+pub mod mapping;
 pub mod name;
 pub mod number;
 pub mod packet;
@@ -27,6 +28,7 @@ use crossbeam::channel::Sender;
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
 use key::Spelling;
+use mapping::Mapping;
 use packet::{Batch, Packet};
 use parse::Reader;
 use scan::BLOCK;
@@ -53,6 +55,8 @@ pub struct Options {
     pub dialect: Dialect,
     /// Clean names as the reference does (`keyNameSanitize`).
     pub sanitize_names: bool,
+    /// What becomes of names (`mappings`).
+    pub mapping: Mapping,
     /// Raw samples a timer keeps per interval before it becomes a histogram (`exactSamples`).
     pub exact_samples: usize,
 }
@@ -62,6 +66,7 @@ impl Default for Options {
         Self {
             dialect: Dialect::Statsd,
             sanitize_names: true,
+            mapping: Mapping::default(),
             exact_samples: 1024,
         }
     }

@@ -64,6 +64,11 @@ impl Slots {
         self.entries.len()
     }
 
+    /// Bytes of all it holds.
+    pub fn memory(&self) -> usize {
+        self.bytes() + self.long.len()
+    }
+
     /// The entry of a slot.
     #[inline(always)]
     pub fn entry(&mut self, slot: usize) -> &mut Entry {

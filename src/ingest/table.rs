@@ -6,6 +6,7 @@
 //! cell where order matters.
 
 use super::key::{Seeds, Spelling};
+use super::mapping::{Dropped, Mapping};
 use super::name;
 use super::scan::BLOCK;
 use super::slots::{Entry, Slots};
@@ -69,18 +70,24 @@ impl<C: Default> Cells<C> {
     }
 }
 
+/// The slot of a spelling; `None` when its name is dropped.
+type Place = Option<usize>;
+
 /// Everything one worker knows. Owned by its thread, shared with nobody.
 #[derive(Debug)]
 pub struct Table {
     seeds: Seeds,
     registry: Arc<Registry>,
     sanitize: bool,
+    mapping: Mapping,
+    dropped: Dropped,
     exact_samples: usize,
     spare: Spare,
     /// Last stamp given out; each gauge write gets its own.
     now: u64,
-    /// The line of no common shape that is being read, by where it lies, and the slots of its name by kind.
-    odd_line: (usize, [Option<usize>; Kind::ALL.len()]),
+    /// The line of no common shape that is being read, by where it lies, and the slots of its name by kind,
+    /// as far as they were looked up.
+    odd_line: (usize, [Option<Place>; Kind::ALL.len()]),
     slots: Slots,
     /// Slots of counters that got a value since the last harvest.
     touched: Vec<u32>,
@@ -100,6 +107,8 @@ impl Table {
             seeds: Seeds::random(),
             registry,
             sanitize: options.sanitize_names,
+            mapping: options.mapping.clone(),
+            dropped: Dropped::default(),
             exact_samples: options.exact_samples,
             spare: Spare::new(),
             now: 0,
@@ -127,11 +136,11 @@ impl Table {
         self.odd_line = Default::default();
     }
 
-    /// Takes over what may change while running. Names may be cleaned differently from now on, so
-    /// every spelling is looked up anew. Call it right after a harvest: what was collected since the
+    /// Takes over what may change while running. Names may be cleaned or mapped differently from now on,
+    /// so every spelling is looked up anew. Call it right after a harvest: what was collected since the
     /// last one would be lost.
     pub fn reconfigure(&mut self, options: &super::Options) {
-        if self.sanitize != options.sanitize_names {
+        if self.sanitize != options.sanitize_names || self.mapping != options.mapping {
             debug_assert!(self.tally == Tally::default(), "a table with values in it");
             *self = Self::new(options, self.registry.clone());
         }
@@ -167,7 +176,10 @@ impl Table {
         let kind = value.kind();
         let slot = match self.slots.find(spelling) {
             Some(slot) => slot,
-            None => self.admit(kind, &{ *spelling }),
+            None => match self.admit(kind, &{ *spelling }) {
+                Some(slot) => slot,
+                None => return self.tally.mapped_dropped += 1,
+            },
         };
         self.record_at(slot, value);
     }
@@ -242,19 +254,26 @@ impl Table {
                 if self.odd_line.0 != place {
                     self.odd_line = (place, Default::default());
                 }
-                if let Some(slot) = self.odd_line.1[kind as usize] {
-                    return self.record_at(slot, sample.value);
+                if let Some(known) = self.odd_line.1[kind as usize] {
+                    return self.record_odd(known, sample.value);
                 }
                 let mut window = [0; BLOCK];
                 let shown = sample.name.len().min(BLOCK);
                 window[..shown].copy_from_slice(&sample.name[..shown]);
                 let spelling = self.seeds.spelling(&sample, &window);
                 let found = self.slots.find(&spelling);
-                let slot = found.unwrap_or_else(|| self.admit(kind, &spelling));
-                self.odd_line.1[kind as usize] = Some(slot);
-                self.record_at(slot, sample.value);
+                let place = found.or_else(|| self.admit(kind, &spelling));
+                self.odd_line.1[kind as usize] = Some(place);
+                self.record_odd(place, sample.value);
             }
             Err(reason) => self.tally.reject(reason, line),
+        }
+    }
+
+    fn record_odd(&mut self, place: Place, value: Value<'_>) {
+        match place {
+            Some(slot) => self.record_at(slot, value),
+            None => self.tally.mapped_dropped += 1,
         }
     }
 
@@ -319,10 +338,18 @@ impl Table {
         harvest.tally = std::mem::take(&mut self.tally);
     }
 
+    /// Takes a spelling in that is not in a slot, unless its name is dropped.
     #[cold]
     #[inline(never)]
-    fn admit(&mut self, kind: Kind, spelling: &Spelling<'_>) -> usize {
+    fn admit(&mut self, kind: Kind, spelling: &Spelling<'_>) -> Place {
+        if self.dropped.knows(spelling) {
+            return None;
+        }
         let name = name::canonical(spelling.name, spelling.tags, self.sanitize);
+        let Some(name) = self.mapping.map(kind, name, self.sanitize) else {
+            self.dropped.remember(spelling, &self.seeds);
+            return None;
+        };
         let id = self.registry.id(kind, &name);
         let cell = match kind {
             Kind::Counter => 0,
@@ -337,7 +364,7 @@ impl Table {
             let touched = slots.filter(|(_, entry)| entry.is_counted());
             self.touched.extend(touched.map(|(slot, _)| slot as u32));
         }
-        self.slots.insert(spelling, id, cell)
+        Some(self.slots.insert(spelling, id, cell))
     }
 }
 
@@ -355,6 +382,7 @@ fn as_member(bytes: &[u8]) -> Member {
 mod tests {
     use super::*;
     use crate::ingest::Options;
+    use crate::ingest::mapping::{Action, Matcher, Rule};
 
     fn table() -> Table {
         Table::new(&Options::default(), Arc::new(Registry::new()))
@@ -414,6 +442,36 @@ mod tests {
                 11.0 * names.len() as f64
             );
         }
+    }
+
+    #[test]
+    fn values_of_dropped_names_are_counted_each_time() {
+        let drop = |kind, text: &str| Rule {
+            matcher: Matcher::Glob(text.into()),
+            kind,
+            action: Action::Drop,
+        };
+        let rules = vec![drop(Some(Kind::Counter), "a.*"), drop(None, "b.*")];
+        let options = Options {
+            mapping: Mapping::new(rules),
+            ..Options::default()
+        };
+        let mut table = Table::new(&options, Arc::new(Registry::new()));
+        let long = format!("b.{}", "x".repeat(100));
+        for _ in 0..3 {
+            record(&mut table, sample("a.b", "", Value::Count(1.0)));
+            record(&mut table, sample("a.b", "t:v", Value::Count(1.0)));
+            record(&mut table, sample("a.b", "", Value::GaugeSet(1.0)));
+            record(&mut table, sample(&long, "", Value::Member(b"m")));
+            // More of the same line, without another look-up.
+            table.take_odd(Ok(sample(&long, "", Value::Member(b"n"))), long.as_bytes());
+        }
+        assert_eq!(table.spellings(), 1);
+        let harvest = harvest(&mut table);
+        assert_eq!(harvest.tally.mapped_dropped, 12);
+        assert_eq!(harvest.tally.recorded, [0, 0, 3, 0]);
+        assert_eq!((harvest.counters.len(), harvest.sets.len()), (0, 0));
+        assert_eq!(harvest.gauges.len(), 1);
     }
 
     #[test]

@@ -84,6 +84,8 @@ pub struct Tally {
     pub recorded: [u64; Kind::ALL.len()],
     /// Values refused, by [`Reject`].
     pub rejected: [u64; Reject::ALL.len()],
+    /// Values whose names a rule drops.
+    pub mapped_dropped: u64,
     /// The first refused line since the last harvest with its reason, cut to a length fit for a log.
     pub offender: Option<(Reject, Box<[u8]>)>,
     /// Datagrams the kernel dropped at this worker's socket because its buffer was full; where runs of them
@@ -167,6 +169,7 @@ impl Tally {
             .iter_mut()
             .zip(other.rejected)
             .for_each(|(a, b)| *a += b);
+        self.mapped_dropped += other.mapped_dropped;
         if self.offender.is_none() {
             self.offender.clone_from(&other.offender);
         }

@@ -134,6 +134,12 @@ pub const METERS: &[Meter] = &[
         |t, _| t.rejected[Reject::NegativeTimer as usize],
     ),
     meter(
+        "mapped_dropped",
+        false,
+        "values dropped by a rule of `mappings`",
+        |t, _| t.mapped_dropped,
+    ),
+    meter(
         "truncated",
         true,
         "datagrams longer than `maxDatagram`; the last, incomplete line is not used",
@@ -329,6 +335,7 @@ mod tests {
             bad_lengths: 33,
             cut_packets: 34,
         };
+        tally.mapped_dropped = 35;
         tally.copies_dropped = 10;
         let outside = Outside::default();
         outside.workers_late.add(16);
@@ -349,7 +356,7 @@ mod tests {
             .map(|m| m.value as u64)
             .collect();
         values.sort_unstable();
-        assert_eq!(values, (1..=34).collect::<Vec<_>>());
+        assert_eq!(values, (1..=35).collect::<Vec<_>>());
         assert_eq!(
             totals.since(&totals).iter().map(|m| m.value).sum::<f64>(),
             0.0

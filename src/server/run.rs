@@ -226,6 +226,7 @@ fn summary(totals: &Totals) -> String {
     );
     let streams = &tally.streams;
     for (count, what) in [
+        (tally.mapped_dropped, "values dropped by mappings"),
         (streams.long_lines, "lines too long"),
         (streams.cut_lines, "lines cut off"),
         (streams.cut_packets, "packets cut off"),
@@ -256,6 +257,7 @@ mod tests {
                      kernel, 1 flushes not delivered";
         assert_eq!(summary(&totals), usual);
         totals.ingest.receive_errors = 6;
+        totals.ingest.mapped_dropped = 1;
         totals.ingest.streams = StreamTally {
             accepted: 7,
             refused: 4,
@@ -266,7 +268,7 @@ mod tests {
             bad_lengths: 9,
             cut_packets: 10,
         };
-        let more = "2 lines too long, 3 lines cut off, 10 packets cut off, \
+        let more = "1 values dropped by mappings, 2 lines too long, 3 lines cut off, 10 packets cut off, \
                     4 connections refused, 9 connections closed for a bad length, 5 failures to accept, \
                     6 failures to receive";
         assert_eq!(summary(&totals), format!("{usual}, {more}"));

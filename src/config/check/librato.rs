@@ -69,7 +69,7 @@ impl Checker<'_> {
     }
 
     /// The text without the slashes around it. Letters behind them are not flags, as in the reference.
-    fn unquoted<'t>(&mut self, path: &str, text: &'t str, node: &Node) -> &'t str {
+    pub(super) fn unquoted<'t>(&mut self, path: &str, text: &'t str, node: &Node) -> &'t str {
         if text.len() > 2
             && let Some(inside) = text.strip_prefix('/').and_then(|it| it.strip_suffix('/'))
         {

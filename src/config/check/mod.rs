@@ -2,6 +2,7 @@
 
 mod endpoints;
 mod librato;
+mod mappings;
 mod timers;
 
 use super::coerce::{self, shown};
@@ -12,6 +13,7 @@ use crate::deliver::graphite::Namespace;
 use crate::deliver::librato::pattern::Pattern;
 use crate::deliver::repeater::Target;
 use crate::flush::{HistogramRule, Threshold};
+use crate::ingest::mapping::Rule;
 use std::collections::{BTreeMap, HashMap};
 
 /// A value that passed its check.
@@ -21,6 +23,8 @@ pub(super) enum Typed {
     Fields(Vec<String>),
     Flag(bool),
     Histogram(Vec<HistogramRule>),
+    /// Each with where it stands.
+    Mappings(Vec<(Rule, Place)>),
     Namespace(Namespace),
     Number(u64),
     Pattern(Pattern),
@@ -228,6 +232,7 @@ impl Checker<'_> {
                 String::new()
             })),
             Kind::Histogram => self.histogram(path, setting, node).map(Typed::Histogram),
+            Kind::Mappings => self.mappings(path, setting, node).map(Typed::Mappings),
             Kind::Namespace => Some(Typed::Namespace(self.namespace(path, node))),
             Kind::Number(range) => self.number(path, setting, range, node).map(Typed::Number),
             Kind::Part => match value {
