@@ -19,6 +19,10 @@ use std::time::{Duration, Instant};
 /// Datagrams taken in one call to the kernel. More gains nothing measurable.
 const BATCH: usize = 64;
 
+/// Datagrams a queue of so many has to hold, for naps to be taken beside it. A client's burst fills a smaller
+/// one at once, and DogStatsD's clients do not wait: they drop what is refused.
+const NAP_QUEUE_MIN: u64 = 64;
+
 /// What the kernel queues for a socket before it drops datagrams or lets senders wait.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Queue {
@@ -130,6 +134,9 @@ impl Datagrams {
         let drained = std::mem::take(&mut self.drained);
         if drained == 0 {
             return false;
+        }
+        if matches!(self.queue, Queue::Datagrams(room) if room < NAP_QUEUE_MIN) {
+            return true;
         }
         let now = Instant::now();
         let since = now - std::mem::replace(&mut self.last_empty, now);
