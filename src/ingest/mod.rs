@@ -18,7 +18,7 @@ pub mod table;
 
 use crate::metric::cell::Stamp;
 use crate::metric::copied::Feed;
-use crate::metric::harvest::Harvest;
+use crate::metric::harvest::{Harvest, Tally};
 use crate::metric::sample::{Reject, Sample, Value};
 use crate::runtime::clock::monotonic_ns;
 use crate::runtime::log;
@@ -144,36 +144,68 @@ impl Wanted {
     }
 }
 
+/// What a worker does with what its source brings: the daemon's table, or the proxy's outlets.
+pub trait Intake {
+    /// The number of the answer somebody wants; another one than before is a question.
+    fn asked(&self) -> u64;
+
+    /// The accounts since the last answer.
+    fn tally(&mut self) -> &mut Tally;
+
+    /// Takes a batch, which may be empty.
+    fn take(&mut self, batch: &Batch);
+
+    /// Nothing more is there right now: what was held back for company goes on.
+    fn settle(&mut self);
+
+    /// Answers question `number`. `false` when nobody has room for the answer: then it is tried again at the
+    /// next batch.
+    fn answer(&mut self, number: u64, source: &mut impl Source) -> bool;
+}
+
 /// Takes packets until told to stop, then what is queued, and hands over a last harvest.
-pub fn run(worker: usize, mut source: impl Source, mut table: Table, link: &Link) {
+pub fn run(worker: usize, source: impl Source, table: Table, link: &Link) {
+    let recording = Recording {
+        worker,
+        table,
+        link,
+        generation: 0,
+    };
+    serve(source, recording, &link.stop);
+}
+
+/// The loop of every worker: takes packets until told to stop, then what is queued, and gives a last answer,
+/// whose number is `u64::MAX`.
+pub fn serve(mut source: impl Source, mut intake: impl Intake, stop: &Stop) {
     precise_sleep();
     let mut batch = source.batch();
-    let (mut answered, mut generation) = (0, 0);
-    while !link.stop.requested() {
-        let asked = link.epoch.load(Ordering::Relaxed);
+    let mut answered = 0;
+    while !stop.requested() {
+        let asked = intake.asked();
         if asked != answered {
-            let (mut batches, bytes) = (0..TICK_BATCHES, table.tally.bytes);
-            drain(&mut source, &mut batch, &mut table, link, |table| {
-                batches.next().is_some() && table.tally.bytes - bytes < TICK_BYTES
+            let (mut batches, bytes) = (0..TICK_BATCHES, intake.tally().bytes);
+            drain(&mut source, &mut batch, &mut intake, |tally| {
+                batches.next().is_some() && tally.bytes - bytes < TICK_BYTES
             });
-            if hand_over(worker, asked, &mut source, &mut table, link) {
+            if intake.answer(asked, &mut source) {
                 answered = asked;
-                if let Some(options) = link.wanted.news(&mut generation) {
-                    table.reconfigure(&options);
-                }
             }
         }
         if source.receive(&mut batch).is_ok() {
-            take_in(&batch, &mut table, link);
+            intake.take(&batch);
+            if !source.has_more() {
+                intake.settle();
+            }
         } else {
-            table.tally.receive_errors += 1;
+            intake.tally().receive_errors += 1;
+            intake.settle();
             // An error that stays must not turn into a busy loop.
             std::thread::sleep(RECEIVE_ERROR_PAUSE);
         }
     }
     let until = Instant::now() + DRAIN_MAX;
     loop {
-        drain(&mut source, &mut batch, &mut table, link, |_| {
+        drain(&mut source, &mut batch, &mut intake, |_| {
             Instant::now() < until
         });
         if !source.finish() || Instant::now() >= until {
@@ -182,19 +214,62 @@ pub fn run(worker: usize, mut source: impl Source, mut table: Table, link: &Link
         // Other workers may still have the descriptors that are wanted.
         std::thread::sleep(STOP_PAUSE);
     }
-    hand_over(worker, u64::MAX, &mut source, &mut table, link);
+    intake.answer(u64::MAX, &mut source);
 }
 
-/// Records what is queued, until nothing is left or `go_on` says no.
+/// Takes what is queued, until nothing is left or `go_on` says no.
 fn drain(
     source: &mut impl Source,
     batch: &mut Batch,
-    table: &mut Table,
-    link: &Link,
-    mut go_on: impl FnMut(&Table) -> bool,
+    intake: &mut impl Intake,
+    mut go_on: impl FnMut(&Tally) -> bool,
 ) {
-    while go_on(table) && source.drain(batch).is_ok_and(|there_was| there_was) {
-        take_in(batch, table, link);
+    while go_on(intake.tally()) && source.drain(batch).is_ok_and(|there_was| there_was) {
+        intake.take(batch);
+    }
+    intake.settle();
+}
+
+/// The daemon's worker: a table that the flusher takes harvests of.
+struct Recording<'l> {
+    worker: usize,
+    table: Table,
+    link: &'l Link,
+    /// Of the options the table works by.
+    generation: u64,
+}
+
+impl Intake for Recording<'_> {
+    #[inline]
+    fn asked(&self) -> u64 {
+        self.link.epoch.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn tally(&mut self) -> &mut Tally {
+        &mut self.table.tally
+    }
+
+    #[inline]
+    fn take(&mut self, batch: &Batch) {
+        take_in(batch, &mut self.table, self.link);
+    }
+
+    #[inline]
+    fn settle(&mut self) {}
+
+    fn answer(&mut self, number: u64, source: &mut impl Source) -> bool {
+        let Self {
+            worker,
+            table,
+            link,
+            generation,
+        } = self;
+        let answered = hand_over(*worker, number, source, table, link);
+        if answered && let Some(options) = link.wanted.news(generation) {
+            table.reconfigure(&options);
+        }
+        answered
     }
 }
 
@@ -318,7 +393,7 @@ impl<'a> Reader<'a> for Ahead<'_, 'a> {
 
 /// Logs every line of a batch as it came, good or bad. Out of the way of the usual batch.
 #[cold]
-fn dump(batch: &Batch) {
+pub fn dump(batch: &Batch) {
     for packet in batch.packets() {
         for line in packet.whole_lines().split(|byte| *byte == b'\n') {
             if !line.is_empty() {
@@ -352,7 +427,6 @@ fn hand_over(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metric::harvest::Tally;
     use crate::metric::registry::Registry;
     use crate::runtime::sys::wake::Waker;
     use packet::Filled;
@@ -396,6 +470,10 @@ mod tests {
             Ok(batch.received() > 0)
         }
 
+        fn has_more(&self) -> bool {
+            false
+        }
+
         fn finish(&mut self) -> bool {
             false
         }
@@ -423,6 +501,84 @@ mod tests {
         let answer = harvests.recv().expect("an answer");
         assert_eq!(answer.epoch, 1);
         answer.tally.packets
+    }
+
+    /// Writes down what its worker asks of it.
+    #[derive(Default)]
+    struct Diary {
+        tally: Tally,
+        entries: Vec<String>,
+    }
+
+    impl Intake for &mut Diary {
+        fn asked(&self) -> u64 {
+            0
+        }
+
+        fn tally(&mut self) -> &mut Tally {
+            &mut self.tally
+        }
+
+        fn take(&mut self, batch: &Batch) {
+            self.entries.push(format!("take {}", batch.received()));
+        }
+
+        fn settle(&mut self) {
+            self.entries.push("settle".into());
+        }
+
+        fn answer(&mut self, number: u64, _source: &mut impl Source) -> bool {
+            assert_eq!(number, u64::MAX);
+            self.entries.push("answer".into());
+            true
+        }
+    }
+
+    /// A queue that is read batch by batch until it is empty.
+    struct Batches(Queue);
+
+    impl Source for Batches {
+        fn waker(&self) -> Waker {
+            self.0.waker()
+        }
+
+        fn batch(&self) -> Batch {
+            self.0.batch()
+        }
+
+        fn receive(&mut self, batch: &mut Batch) -> io::Result<()> {
+            if self.0.left <= BATCH {
+                self.0.stop.request();
+            }
+            self.0.drain(batch).map(drop)
+        }
+
+        fn drain(&mut self, batch: &mut Batch) -> io::Result<bool> {
+            self.0.drain(batch)
+        }
+
+        fn has_more(&self) -> bool {
+            self.0.left > 0
+        }
+
+        fn finish(&mut self) -> bool {
+            self.0.finish()
+        }
+
+        fn account(&mut self, _tally: &mut Tally) {}
+    }
+
+    #[test]
+    fn what_is_held_back_goes_on_when_nothing_more_is_there() {
+        let stop = Stop::default();
+        let queue = Queue {
+            left: 2 * BATCH + 1,
+            stop: stop.clone(),
+        };
+        let mut diary = Diary::default();
+        serve(Batches(queue), &mut diary, &stop);
+        let expected = ["take 64", "take 64", "take 1", "settle", "settle", "answer"];
+        assert_eq!(diary.entries, expected);
     }
 
     #[test]

@@ -187,6 +187,10 @@ impl Source for Datagrams {
         Ok(batch.received() > 0)
     }
 
+    fn has_more(&self) -> bool {
+        self.more
+    }
+
     fn finish(&mut self) -> bool {
         false
     }

@@ -135,6 +135,10 @@ pub trait Source {
     /// As [`Source::receive`].
     fn drain(&mut self, batch: &mut Batch) -> io::Result<bool>;
 
+    /// Whether the last batch did not take all there was: [`Source::receive`] comes back at once then, so
+    /// that what is held back for company is not held long.
+    fn has_more(&self) -> bool;
+
     /// Lets go of every connection; the lines they were in the middle of are dropped and counted. Only at
     /// the stop, after [`Source::drain`]. Returns whether somebody may wait who could not be let in before,
     /// for want of descriptors: then drain again.
@@ -179,6 +183,13 @@ impl Source for AnySource {
         match self {
             Self::Datagrams(source) => source.drain(batch),
             Self::Streams(source) => source.drain(batch),
+        }
+    }
+
+    fn has_more(&self) -> bool {
+        match self {
+            Self::Datagrams(source) => source.has_more(),
+            Self::Streams(source) => source.has_more(),
         }
     }
 

@@ -362,6 +362,10 @@ impl Source for Streams {
         self.round(batch, Some(Duration::ZERO))
     }
 
+    fn has_more(&self) -> bool {
+        self.more
+    }
+
     fn finish(&mut self) -> bool {
         let somebody_waits = self.door_rests.is_some();
         for token in 0..self.connections.len() {
