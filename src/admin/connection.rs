@@ -1,6 +1,6 @@
 //! Connections of the admin interface: commands in, replies out.
 
-use super::{Desk, reply};
+use super::Clerk;
 use crate::runtime::clock::{monotonic_ms, monotonic_ns};
 use crate::runtime::rate_limit::{RateLimit, more};
 use std::io::{self, ErrorKind, Read, Write};
@@ -55,7 +55,7 @@ impl Connections {
         self: &Arc<Self>,
         stream: TcpStream,
         peer: SocketAddr,
-        desk: Arc<Desk>,
+        clerk: Arc<impl Clerk>,
     ) -> io::Result<()> {
         stream.set_nonblocking(false)?;
         stream.set_write_timeout(Some(WRITE_MAX))?;
@@ -90,7 +90,7 @@ impl Connections {
             .name(format!("admin-{number}"))
             .spawn(move || {
                 let _served = served;
-                if let Err(error) = serve(stream, &active_ns, &desk) {
+                if let Err(error) = serve(stream, &active_ns, &*clerk) {
                     log::debug!("admin connection from {peer}: {error}, moving on");
                 }
             })?;
@@ -135,16 +135,16 @@ impl Drop for Served {
 }
 
 /// Reads commands and answers them until the client goes.
-fn serve(mut stream: TcpStream, active_ns: &AtomicU64, desk: &Desk) -> io::Result<()> {
+fn serve(mut stream: TcpStream, active_ns: &AtomicU64, clerk: &impl Clerk) -> io::Result<()> {
     let mut pending: Vec<u8> = Vec::new();
     let mut chunk = [0; 4096];
     loop {
-        let quiet = reply::quiet(&pending);
+        let quiet = clerk.quiet(&pending);
         stream.set_read_timeout(quiet)?;
         match stream.read(&mut chunk) {
             Ok(0) => {
                 if !pending.is_empty() {
-                    answer(&mut stream, &pending, desk)?;
+                    answer(&mut stream, &pending, clerk)?;
                 }
                 return Ok(());
             }
@@ -161,7 +161,7 @@ fn serve(mut stream: TcpStream, active_ns: &AtomicU64, desk: &Desk) -> io::Resul
             if pending.iter().all(u8::is_ascii_whitespace) {
                 pending.clear();
             }
-            if !answer(&mut stream, &line, desk)? {
+            if !answer(&mut stream, &line, clerk)? {
                 return Ok(());
             }
         }
@@ -172,8 +172,8 @@ fn serve(mut stream: TcpStream, active_ns: &AtomicU64, desk: &Desk) -> io::Resul
 }
 
 /// Answers one command; `false` when it was the last.
-fn answer(stream: &mut TcpStream, line: &[u8], desk: &Desk) -> io::Result<bool> {
-    match reply::to(&String::from_utf8_lossy(line), desk) {
+fn answer(stream: &mut TcpStream, line: &[u8], clerk: &impl Clerk) -> io::Result<bool> {
+    match clerk.reply(&String::from_utf8_lossy(line)) {
         Some(reply) => stream.write_all(&reply).map(|()| true),
         None => Ok(false),
     }

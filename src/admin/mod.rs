@@ -1,4 +1,5 @@
-//! The admin interface: a TCP console that shows and deletes values of the running interval.
+//! The admin interface: a TCP console that shows and deletes values of the running interval. The proxy has
+//! one too, with answers of its own.
 //!
 //! A thread accepts, and each connection has one of its own, so that a client that is slow or silent
 //! holds up nobody else. There is a limit on them; past it the one that has been silent longest is
@@ -16,6 +17,7 @@ use crate::runtime::sys;
 use crate::runtime::sys::wake::Waker;
 use connection::Connections;
 use crossbeam::channel::{Sender, bounded};
+pub use reply::{health, quiet, words};
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::AsFd;
@@ -50,6 +52,17 @@ impl Default for Options {
 
 /// Rest after accepting failed, so that an error that stays does not become a busy loop.
 const ACCEPT_ERROR_PAUSE: Duration = Duration::from_millis(100);
+
+/// Who answers the commands of an interface.
+pub trait Clerk: Send + Sync + 'static {
+    /// How long nothing more must follow for a text without a newline to be a command; `None` when it is the
+    /// beginning of one at the most. The reference takes every segment for a whole command, and there are
+    /// clients that send no newline.
+    fn quiet(&self, pending: &[u8]) -> Option<Duration>;
+
+    /// The reply to a line; `None` ends the connection.
+    fn reply(&self, line: &str) -> Option<Vec<u8>>;
+}
 
 /// Why the interface could not be opened: likely cause and way out in one line.
 #[derive(Debug, thiserror::Error)]
@@ -152,7 +165,7 @@ impl Door {
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub fn serve(self, desk: Arc<Desk>) -> io::Result<Admin> {
+    pub fn serve(self, clerk: Arc<impl Clerk>) -> io::Result<Admin> {
         let stop = Stop::default();
         let connections = Arc::new(Connections::new(self.connections));
         let (waker, listener) = (self.waker, self.listener);
@@ -160,7 +173,7 @@ impl Door {
             let (stop, waker, connections) = (stop.clone(), waker.clone(), connections.clone());
             std::thread::Builder::new()
                 .name("admin".into())
-                .spawn(move || accept(&listener, &stop, &waker, &connections, &desk))?
+                .spawn(move || accept(&listener, &stop, &waker, &connections, &clerk))?
         };
         Ok(Admin {
             address: self.address,
@@ -208,7 +221,7 @@ fn accept(
     stop: &Stop,
     waker: &Waker,
     connections: &Arc<Connections>,
-    desk: &Arc<Desk>,
+    clerk: &Arc<impl Clerk>,
 ) {
     let complaints = RateLimit::new();
     while !stop.requested() {
@@ -218,7 +231,7 @@ fn accept(
             Err(error) => Err(error),
         };
         let opened = match accepted {
-            Ok((stream, peer)) => connections.open(stream, peer, desk.clone()),
+            Ok((stream, peer)) => connections.open(stream, peer, clerk.clone()),
             // It went away between the two calls.
             Err(error) if is_passing(&error) => continue,
             Err(error) => Err(error),

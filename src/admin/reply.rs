@@ -1,6 +1,6 @@
 //! A command -> its reply, byte for byte as the reference answers, and some it does not know.
 
-use super::Desk;
+use super::{Clerk, Desk};
 use crate::deliver::inspector::{self, Value, inspect};
 use crate::flush::question::{Excerpt, Question};
 use crate::metric::meter::Meter;
@@ -11,7 +11,7 @@ use crate::metric::set::Member;
 use crate::runtime::clock::{monotonic_ns, rounded_seconds};
 use std::io::Write as _;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const HELP: &str = "Commands: stats, counters, timers, gauges, delcounters, deltimers, delgauges, health, \
@@ -39,28 +39,41 @@ const WITH_ARGUMENTS: [&str; 7] = [
     "top",
 ];
 
-/// How long nothing more must follow for a text without a newline to be a command; `None` when it is the
-/// beginning of one at the most. The reference takes every segment for a whole command, and there are
-/// clients that send no newline. Where more of a name may come it is waited for longer.
-pub(super) fn quiet(pending: &[u8]) -> Option<Duration> {
+/// [`Clerk::quiet`] of a clerk who knows some commands without an argument, and some with. Where more of a
+/// name may come it is waited for longer.
+pub fn quiet(pending: &[u8], bare: &[&str], with_arguments: &[&str]) -> Option<Duration> {
     const BARE_QUIET: Duration = Duration::from_millis(200);
     const ARGUMENT_QUIET: Duration = Duration::from_secs(1);
     let text = std::str::from_utf8(pending).ok()?;
     match text.trim_matches(is_space).split_once(' ') {
-        None => BARE
+        None => bare
             .contains(&text.trim_matches(is_space))
             .then_some(BARE_QUIET),
-        Some((command, _)) => WITH_ARGUMENTS.contains(&command).then_some(ARGUMENT_QUIET),
+        Some((command, _)) => with_arguments.contains(&command).then_some(ARGUMENT_QUIET),
+    }
+}
+
+/// The words of a line, split as the reference splits it; the first one is there, if only empty.
+pub fn words(line: &str) -> Vec<&str> {
+    line.trim_matches(is_space).split(' ').collect()
+}
+
+impl Clerk for Desk {
+    fn quiet(&self, pending: &[u8]) -> Option<Duration> {
+        quiet(pending, &BARE, &WITH_ARGUMENTS)
+    }
+
+    fn reply(&self, line: &str) -> Option<Vec<u8>> {
+        to(line, self)
     }
 }
 
 /// The reply to a line; `None` for `quit`, or when the server is stopping.
-pub(super) fn to(line: &str, desk: &Desk) -> Option<Vec<u8>> {
-    let mut words = line.trim_matches(is_space).split(' ');
-    let command = words.next().unwrap_or_default();
-    let words: Vec<&str> = words.collect();
+fn to(line: &str, desk: &Desk) -> Option<Vec<u8>> {
+    let words = words(line);
+    let (command, words) = words.split_first()?;
     let mut reply = Vec::new();
-    match command {
+    match *command {
         "help" if words == ["all"] => reply.extend_from_slice(HELP_ALL.as_bytes()),
         "help" => reply.extend_from_slice(HELP.as_bytes()),
         "stats" => stats(desk, &mut reply)?,
@@ -68,20 +81,23 @@ pub(super) fn to(line: &str, desk: &Desk) -> Option<Vec<u8>> {
         "gauges" => numbers(&desk.ask(Question::Gauges)?, &mut reply),
         "timers" => timers(&desk.ask(Question::Timers)?, &mut reply),
         "sets" => sets(&desk.ask(Question::Sets)?, &mut reply),
-        "delcounters" => delete(desk, Kind::Counter, &words, &mut reply)?,
-        "deltimers" => delete(desk, Kind::Timer, &words, &mut reply)?,
-        "delgauges" => delete(desk, Kind::Gauge, &words, &mut reply)?,
-        "delsets" => delete(desk, Kind::Set, &words, &mut reply)?,
-        "top" => top(desk, &words, &mut reply)?,
+        "delcounters" => delete(desk, Kind::Counter, words, &mut reply)?,
+        "deltimers" => delete(desk, Kind::Timer, words, &mut reply)?,
+        "delgauges" => delete(desk, Kind::Gauge, words, &mut reply)?,
+        "delsets" => delete(desk, Kind::Set, words, &mut reply)?,
+        "top" => top(desk, words, &mut reply)?,
         "drops" => meters(desk, |meter| meter.loss, &mut reply)?,
         "meters" => meters(desk, |_| true, &mut reply)?,
-        "health" => health(desk, &words, &mut reply),
+        "health" => health(&desk.healthy, words, &mut reply),
         "config" => {
             let config = desk.config.lock().unwrap_or_else(PoisonError::into_inner);
             reply.extend_from_slice(config.as_bytes());
         }
         "quit" => return None,
-        _ => reply.extend_from_slice(b"ERROR\n"),
+        _ => reply.extend_from_slice(
+            b"ERROR
+",
+        ),
     }
     Some(reply)
 }
@@ -218,13 +234,14 @@ fn meters(desk: &Desk, shown: fn(&Meter) -> bool, reply: &mut Vec<u8>) -> Option
     Some(())
 }
 
-fn health(desk: &Desk, words: &[&str], reply: &mut Vec<u8>) {
+/// The reply to `health`, which may say what it is to be from now on.
+pub fn health(healthy: &AtomicBool, words: &[&str], reply: &mut Vec<u8>) {
     // Relaxed: one flag, nothing else is published through it.
     match words.first().map(|word| word.to_lowercase()).as_deref() {
-        Some("up") => desk.healthy.store(true, Ordering::Relaxed),
-        Some("down") => desk.healthy.store(false, Ordering::Relaxed),
+        Some("up") => healthy.store(true, Ordering::Relaxed),
+        Some("down") => healthy.store(false, Ordering::Relaxed),
         _ => {}
     }
-    let healthy = desk.healthy.load(Ordering::Relaxed);
+    let healthy = healthy.load(Ordering::Relaxed);
     say!(reply, "health: {}\n", if healthy { "up" } else { "down" });
 }
