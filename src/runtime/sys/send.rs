@@ -90,7 +90,7 @@ pub fn send_batch(socket: &impl AsFd, datagrams: &[IoSlice<'_>]) -> io::Result<u
 pub const MAX_SEGMENTS: usize = 64;
 
 /// Most bytes it takes: the payload of one datagram over IPv4.
-const MAX_SEGMENTED: usize = 65_507;
+pub const MAX_SEGMENTED: usize = 65_507;
 
 /// Lets the kernel cut whatever is sent through the socket into datagrams of `size` bytes (`UDP_SEGMENT`); 0
 /// ends that.
@@ -179,6 +179,94 @@ fn segments(datagrams: &[IoSlice<'_>], size: usize) -> usize {
         }
     }
     count
+}
+
+/// Whether a message was refused because it was to be cut (`UDP_SEGMENT`): this kernel cannot, the interface
+/// cannot, or a datagram does not fit the path's MTU.
+pub fn cannot_segment(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    is_unknown_option(error) || matches!(code, Some(libc::EINVAL | libc::EIO | libc::EMSGSIZE))
+}
+
+/// Datagrams that lie one after another, for [`send_messages`].
+#[derive(Debug, Clone, Copy)]
+pub struct Message<'a> {
+    /// Their bytes; at most [`MAX_SEGMENTED`] when there are several.
+    pub bytes: &'a [u8],
+    /// Size of each but the last, which may be shorter: the kernel cuts there (`UDP_SEGMENT`). `None` for a
+    /// single datagram.
+    pub segment: Option<u16>,
+}
+
+/// Room for one control message with a 16-bit number, aligned as its header has to be.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct SegmentControl([u8; 24]);
+
+/// Bytes of such a control message.
+// SAFETY: CMSG_SPACE and CMSG_LEN only calculate.
+const SEGMENT_SPACE: usize = unsafe { libc::CMSG_SPACE(size_of::<u16>() as u32) } as usize;
+const _: () = assert!(SEGMENT_SPACE <= size_of::<SegmentControl>());
+const _: () = assert!(align_of::<libc::cmsghdr>() <= align_of::<SegmentControl>());
+
+/// Sends the first [`MAX_BATCH`] messages, or fewer, in one call.
+///
+/// Returns how many the kernel took, counted from the front: these are sent, the rest is not. Zero only when
+/// `messages` is empty. The socket must be connected.
+///
+/// # Errors
+/// As [`send_batch`] of the first message; of one with a segment size also those of [`send_segments`].
+pub fn send_messages(socket: &impl AsFd, messages: &[Message<'_>]) -> io::Result<usize> {
+    let batch = &messages[..messages.len().min(MAX_BATCH)];
+    if batch.is_empty() {
+        return Ok(0);
+    }
+    // SAFETY: `mmsghdr`, `iovec` hold integers and raw pointers only, for which all zeros is a valid value.
+    let (mut headers, mut vectors): ([libc::mmsghdr; MAX_BATCH], [libc::iovec; MAX_BATCH]) =
+        unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+    let mut controls = [SegmentControl([0; 24]); MAX_BATCH];
+    for (((header, vector), control), message) in headers
+        .iter_mut()
+        .zip(&mut vectors)
+        .zip(&mut controls)
+        .zip(batch)
+    {
+        // The kernel only reads through it.
+        vector.iov_base = message.bytes.as_ptr().cast_mut().cast();
+        vector.iov_len = message.bytes.len();
+        let header = &mut header.msg_hdr;
+        header.msg_iov = vector;
+        header.msg_iovlen = 1;
+        let Some(size) = message.segment else {
+            continue;
+        };
+        header.msg_control = control.0.as_mut_ptr().cast();
+        header.msg_controllen = SEGMENT_SPACE as _;
+        // SAFETY: the control buffer is SEGMENT_SPACE bytes or more, zeroed and aligned for a cmsghdr, so its
+        // first header is not null and has room for the u16 behind it, which may lie unaligned.
+        unsafe {
+            let first = libc::CMSG_FIRSTHDR(header);
+            (*first).cmsg_level = libc::SOL_UDP;
+            (*first).cmsg_type = libc::UDP_SEGMENT;
+            (*first).cmsg_len = libc::CMSG_LEN(size_of::<u16>() as u32) as _;
+            libc::CMSG_DATA(first).cast::<u16>().write_unaligned(size);
+        }
+    }
+    let descriptor = socket.as_fd().as_raw_fd();
+    let sent = super::uninterrupted(|| {
+        // SAFETY: the first `batch.len()` of the MAX_BATCH headers are filled; each points at one `iovec`,
+        // whose bytes are borrowed by `messages`, and at a control buffer or none; all live until after the
+        // call. `msg_name` is null with length 0. The descriptor is open: it is borrowed.
+        unsafe {
+            libc::sendmmsg(
+                descriptor,
+                headers.as_mut_ptr(),
+                batch.len() as libc::c_uint,
+                0,
+            )
+        }
+    })?;
+    Ok(usize::try_from(sent).unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -277,6 +365,40 @@ mod tests {
     }
 
     #[test]
+    fn messages_are_cut_where_they_say_and_the_others_are_not() {
+        let (sender, receiver) = pair();
+        let message = |bytes, segment| Message { bytes, segment };
+        let messages = [
+            message(&b"333333"[..], Some(3)),
+            message(b"one datagram", None),
+            message(b"22223", Some(2)),
+            message(b"", None),
+        ];
+        assert_eq!(send_messages(&sender, &[]).unwrap(), 0);
+        assert_eq!(send_messages(&sender, &messages).unwrap(), 4);
+        let mut buffer = [0; 16];
+        for expected in [
+            &b"333"[..],
+            b"333",
+            b"one datagram",
+            b"22",
+            b"22",
+            b"3",
+            b"",
+        ] {
+            let length = receiver.recv(&mut buffer).unwrap();
+            assert_eq!(&buffer[..length], expected);
+        }
+        let oversized = vec![0; 65_508];
+        let messages = [message(b"first", None), message(&oversized, None)];
+        assert_eq!(send_messages(&sender, &messages).unwrap(), 1);
+        let error = send_messages(&sender, &messages[1..]).unwrap_err();
+        assert_eq!(Refusal::of(&error), Refusal::TooLong);
+        let many = [message(b"x", None); MAX_BATCH + 1];
+        assert_eq!(send_messages(&sender, &many).unwrap(), MAX_BATCH);
+    }
+
+    #[test]
     fn a_message_ends_where_the_kernel_would_refuse_it() {
         let of = |sizes: &[usize], size| {
             let bytes = vec![0; 65_507];
@@ -308,5 +430,8 @@ mod tests {
         assert!(!is_unknown_option(&io::Error::from_raw_os_error(
             libc::EINVAL
         )));
+        assert!(cannot_segment(&error));
+        let busy = io::Error::from_raw_os_error(libc::EAGAIN);
+        assert!(!cannot_segment(&busy));
     }
 }
