@@ -23,10 +23,14 @@
 //! When a repeater is configured, a worker copies each batch before it is read, and the copy
 //! ([`metric::copied`]) goes to `deliver` without waiting for anything.
 //!
+//! The [`proxy`] is a second program in one: the source and the worker's loop of [`ingest`], with the way
+//! to the daemon that a name belongs to in the place of the table.
+//!
 //! Three wings stand side by side along the path: [`ingest`], [`flush`], [`deliver`]. Below them lie
 //! the nouns they hand each other, [`metric`], and below those the machine, [`runtime`]. Above them
 //! is the wiring: [`config`] reads what was written and knows every wing's options, [`server`] knows
-//! that all the parts exist, owns the threads, and computes nothing.
+//! that all the parts exist, owns the threads, and computes nothing. The proxy stands between: above
+//! `ingest`, of which it uses the loop, the packets and the sources, and below the wiring.
 //!
 //! # Invariants
 //!
@@ -58,12 +62,15 @@
 //!    and in lines and packets of streams that were too long or cut by a reset or the stop, and what came
 //!    over connections refused.
 //! 10. **Stopping is the path, drained in order**: sockets, last harvests, last flush, backends.
-//! 11. **Unsafe code** is in `runtime::sys` and `ingest::scan`, and nowhere else.
+//! 11. **A line goes through the proxy as it came**, to the node where the ring of the reference has its name
+//!     ([`proxy::ring`]), or it is counted, by node or by reason ([`proxy::account`]).
+//! 12. **Unsafe code** is in `runtime::sys` and `ingest::scan`, and nowhere else.
 //!
 //! # Who may know whom
 //!
-//! `ingest`, `flush` and `deliver` never import one another; `metric` knows no I/O, no clock and no
-//! configuration; no wing knows `config`. `tests/tidy.rs` reads every `use` and holds these arrows.
+//! `ingest`, `flush` and `deliver` never import one another, and of the three `proxy` knows `ingest` alone;
+//! `metric` knows no I/O, no clock and no configuration; neither a wing nor the proxy knows `config`.
+//! `tests/tidy.rs` reads every `use` and holds these arrows.
 
 pub mod admin;
 pub mod config;
@@ -72,6 +79,8 @@ pub mod server;
 pub mod deliver;
 pub mod flush;
 pub mod ingest;
+
+pub mod proxy;
 
 pub mod metric;
 pub mod runtime;
