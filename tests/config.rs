@@ -8,6 +8,7 @@ use statsd_fast::ingest;
 use statsd_fast::ingest::mapping::{Action, Kind, Mapping, Matcher, Rule, Template};
 use statsd_fast::ingest::source::stream::{At, Parting};
 use statsd_fast::ingest::source::{Listen, stream, udp, unixgram};
+use statsd_fast::proxy;
 use statsd_fast::runtime::log;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -1597,4 +1598,150 @@ fn a_file_that_is_something_else_is_not_told_line_by_line() {
     assert_eq!(said[100], "cfg: and 900 more of the kind");
     let faults = problems(&format!("[{}]", "x, ".repeat(1000)));
     assert_eq!(faults.len(), 101);
+}
+
+/// A file of the proxy, in the manner of those that StatsD's proxy has.
+const PROXY: &str = "
+    /* nodes and ports */
+    {
+    nodes: [
+    {host: '10.0.0.1', port: 8127, adminport: 8128},
+    {host: 'b.example.org', port: '8129', adminport: '8130'},
+    {host: '[::1]', port: 8131, adminport: 8132}
+    ],
+    server: './servers/tcp',
+    host:  '0.0.0.0',
+    port: 8125,
+    udp_version:'udp4',
+    mgmt_port: 8126,
+    forkCount: 'auto',
+    checkInterval: 1000,
+    cacheSize: 100 * 100
+    }";
+
+#[test]
+fn a_file_of_the_proxy_of_statsd_loads_as_it_is() {
+    let loaded = config::parse_proxy(PROXY, "cfg").expect("a good file");
+    let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "cfg:10:5: host: has no effect, in StatsD neither (remove it)",
+            "cfg:12:5: udp_version: has no effect, in StatsD neither (remove it)",
+        ]
+    );
+    let config = loaded.config;
+    let node = |label: &str, host: &str, port| proxy::Node {
+        label: label.into(),
+        host: host.into(),
+        port,
+        admin_port: port + 1,
+    };
+    let nodes = [
+        node("10.0.0.1:8127", "10.0.0.1", 8127),
+        node("b.example.org:8129", "b.example.org", 8129),
+        node("[::1]:8131", "::1", 8131),
+    ];
+    assert_eq!(config.proxy.nodes, nodes);
+    assert_eq!(config.proxy.health.interval, Duration::from_secs(1));
+    assert_eq!(config.proxy.digests, 10_000);
+    assert_eq!(config.threads, None, "one for each core");
+    assert!(matches!(
+        config.listeners.as_slice(),
+        [Listen::Stream(stream::Options {
+            at: At::Tcp { port: 8125, .. },
+            ..
+        })]
+    ));
+}
+
+#[test]
+fn forks_of_the_proxy_are_threads() {
+    let threads = |forks: &str| {
+        let text = format!("{{nodes: [{{host: 'h', port: 1, adminport: 2}}], {forks}}}");
+        let loaded = config::parse_proxy(&text, "cfg").unwrap_or_else(|error| panic!("{error}"));
+        loaded.config.threads
+    };
+    assert_eq!(threads("forkCount: 3"), Some(3));
+    assert_eq!(threads("forkCount: '4'"), Some(4));
+    assert_eq!(threads("forkCount: 1"), Some(1));
+    assert_eq!(threads("forkCount: false"), Some(1));
+    assert_eq!(threads("forkCount: 'auto', threads: 2"), Some(2));
+}
+
+#[test]
+fn what_is_wrong_in_a_file_of_the_proxy_is_all_said() {
+    let problems = |text: &str| {
+        let error = config::parse_proxy(text, "cfg").expect_err(text);
+        let lines = error
+            .problems
+            .iter()
+            .map(|it| format!("{}: {}", it.key, it.message));
+        lines.collect::<Vec<_>>()
+    };
+    assert_eq!(problems("{}"), ["nodes: there is nobody to forward to"]);
+    assert_eq!(
+        problems("{nodes: []}"),
+        ["nodes: there is nobody to forward to"]
+    );
+    assert_eq!(
+        problems("{nodes: [{port: 8125, adminport: 0}, 'h:1'], forkCount: 'many', holdDown: -1}"),
+        [
+            "nodes[0].host: expected a name or an address, found none",
+            "nodes[0].adminport: expected a port from 1 to 65535, found 0",
+            "nodes[1]: expected a node, found \"h:1\"",
+            "forkCount: expected \"auto\" or a number up to 1024, found \"many\"",
+            "holdDown: expected a number of milliseconds from 0 to 86400000, found -1",
+        ]
+    );
+    let odd = "{nodes: [{host: 'h', port: 1, adminport: 2, weight: 3},
+                {host: 'h', port: '1', adminport: 3}], graphiteHost: 'g', packng: true}";
+    let loaded = config::parse_proxy(odd, "cfg").expect("it can be used");
+    let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "cfg:1:45: nodes[0].weight: unknown key, ignored",
+            "cfg:2:17: nodes[1]: the node h:1 is there already, it counts once (remove one of the two)",
+            "cfg:2:56: graphiteHost: unknown key, ignored",
+            "cfg:2:75: packng: unknown key, ignored (did you mean packing?)",
+        ]
+    );
+    assert_eq!(loaded.config.proxy.nodes.len(), 1);
+}
+
+#[test]
+fn the_command_of_the_proxy_needs_a_file_and_has_the_options_of_the_server() {
+    let proxy = |arguments: &[&str]| {
+        let program = env!("CARGO_BIN_EXE_statsd-fast");
+        let mut command = Command::new(program);
+        let output = command.arg("proxy").args(arguments).output();
+        output.expect("it starts")
+    };
+    let output = proxy(&[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("a configuration file is needed"));
+    let file = std::env::temp_dir().join(format!("proxy-{}.js", std::process::id()));
+    std::fs::write(&file, PROXY).expect("the file can be written");
+    let path = file.to_str().expect("a path that is text");
+    let output = proxy(&["--check-config", path]);
+    assert_eq!(output.status.code(), Some(0));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        said.starts_with(&format!("{path}: ok\nwarning: ")),
+        "{said}"
+    );
+    let output = proxy(&["--print-config", "--config", path]);
+    let json = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        json.contains("\"cacheSize\":10000") || json.contains("\"cacheSize\": 10000"),
+        "{json}"
+    );
+    std::fs::remove_file(&file).expect("it is there");
+    let output = proxy(&["--check-config", "tests/config/plain.json"]);
+    assert_eq!(
+        output.status.code(),
+        Some(2),
+        "a file of a server has no nodes"
+    );
 }

@@ -1,6 +1,9 @@
 //! Typed values -> the options of the wings; relations between settings are settled here.
 
 mod librato;
+mod proxy;
+
+pub(super) use proxy::proxy;
 
 use super::check::{Backend, Checker, Server, Typed, Values};
 use super::coerce::shown;

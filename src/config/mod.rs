@@ -17,7 +17,7 @@ pub mod settings;
 mod value;
 
 use crate::runtime::log;
-use crate::{admin, deliver, flush, ingest};
+use crate::{admin, deliver, flush, ingest, proxy};
 use environment::Environment;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -86,11 +86,32 @@ impl Config {
     }
 }
 
-/// A configuration that can run.
+/// Everything a proxy is built from.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Loaded {
+pub struct Proxy {
+    /// Workers a listener gets; `None` is one for each core (`threads`, `forkCount`, `--threads`).
+    pub threads: Option<usize>,
+    /// Pin each worker to a core (`pinThreads`).
+    pub pin: bool,
+    /// The listeners, in the order written; never empty.
+    pub listeners: Vec<ingest::source::Listen>,
+    /// Where lines go, and how.
+    pub proxy: proxy::Options,
+    /// The admin interface.
+    pub admin: admin::Options,
+    /// Where the log goes, and how much of it there is.
+    pub log: log::Options,
+    /// Title of the process; `None` leaves it (`title`).
+    pub title: Option<String>,
+    /// Look for changes of the file while running (`automaticConfigReload`).
+    pub watch: bool,
+}
+
+/// A configuration that can run: of a daemon, or of a proxy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded<C = Config> {
     /// What the wings need.
-    pub config: Config,
+    pub config: C,
     /// What is odd in the file, in the order of its lines.
     pub warnings: Vec<Finding>,
     /// What the admin interface answers to `config`.
@@ -112,7 +133,7 @@ impl From<Config> for Loaded {
     }
 }
 
-impl Loaded {
+impl<C> Loaded<C> {
     /// Keys whose values differ from those of `running` but cannot change while running, in order.
     pub fn refused(&self, running: &Self) -> Vec<&'static str> {
         let keys = self.fixed.keys().chain(running.fixed.keys());
@@ -243,13 +264,35 @@ pub fn load(path: &Path) -> Result<Loaded, Error> {
     parse(&text, &origin)
 }
 
+/// The same for a file of the proxy.
+///
+/// # Errors
+/// Those of [`load`].
+pub fn load_proxy(path: &Path) -> Result<Loaded<Proxy>, Error> {
+    let (text, origin) = text(path)?;
+    parse_proxy(&text, &origin)
+}
+
 /// Reads and checks a file, and shows what it comes to.
 ///
 /// # Errors
 /// Those of [`load`].
 pub fn evaluate(path: &Path) -> Result<Evaluated, Error> {
+    shown_as_json(path, &DAEMON)
+}
+
+/// The same for a file of the proxy.
+///
+/// # Errors
+/// Those of [`load`].
+pub fn evaluate_proxy(path: &Path) -> Result<Evaluated, Error> {
+    shown_as_json(path, &PROXY)
+}
+
+fn shown_as_json<C>(path: &Path, sort: &Sort<C>) -> Result<Evaluated, Error> {
     let (text, origin) = text(path)?;
-    let (root, Loaded { warnings, .. }) = examine(&text, &origin, &Environment::of_this_process())?;
+    let environment = Environment::of_this_process();
+    let (root, Loaded { warnings, .. }) = examine(&text, &origin, &environment, sort)?;
     let json::Json {
         text: json,
         hidden,
@@ -282,15 +325,45 @@ pub fn evaluate(path: &Path) -> Result<Evaluated, Error> {
 /// # Errors
 /// Everything that is wrong in it, or the first syntax error.
 pub fn parse(text: &str, origin: &str) -> Result<Loaded, Error> {
-    examine(text, origin, &Environment::of_this_process()).map(|(_, loaded)| loaded)
+    let environment = Environment::of_this_process();
+    examine(text, origin, &environment, &DAEMON).map(|(_, loaded)| loaded)
 }
 
+/// The same for a text of the proxy.
+///
+/// # Errors
+/// Those of [`parse`].
+pub fn parse_proxy(text: &str, origin: &str) -> Result<Loaded<Proxy>, Error> {
+    let environment = Environment::of_this_process();
+    examine(text, origin, &environment, &PROXY).map(|(_, loaded)| loaded)
+}
+
+/// What a file is for: which keys it has, what they are built into, what the admin interface says of it.
+struct Sort<C> {
+    table: &'static [settings::Setting],
+    build: fn(&check::Values, &Environment, &mut check::Checker<'_>) -> C,
+    reply: fn(&value::Node) -> String,
+}
+
+const DAEMON: Sort<Config> = Sort {
+    table: settings::SETTINGS,
+    build: build::config,
+    reply: reply::reply,
+};
+
+const PROXY: Sort<Proxy> = Sort {
+    table: settings::proxy::PROXY_SETTINGS,
+    build: build::proxy,
+    reply: reply::plain,
+};
+
 /// What a text comes to in an environment, and what that means.
-fn examine(
+fn examine<C>(
     text: &str,
     origin: &str,
     environment: &Environment,
-) -> Result<(value::Node, Loaded), Error> {
+    sort: &Sort<C>,
+) -> Result<(value::Node, Loaded<C>), Error> {
     let finding = |fault: value::Fault| Finding {
         origin: origin.into(),
         place: Some(fault.place),
@@ -305,11 +378,12 @@ fn examine(
     let warnings = tree.warnings.into_iter().map(finding).collect();
     let mut checker = check::Checker {
         origin,
+        table: sort.table,
         problems: Vec::new(),
         warnings,
     };
     let values = checker.file(&tree.root);
-    let config = build::config(&values, environment, &mut checker);
+    let config = (sort.build)(&values, environment, &mut checker);
 
     let check::Checker {
         mut problems,
@@ -325,8 +399,8 @@ fn examine(
         let loaded = Loaded {
             config,
             warnings,
-            reply: reply::reply(&tree.root),
-            fixed: check::fixed(&values),
+            reply: (sort.reply)(&tree.root),
+            fixed: check::fixed(sort.table, &values),
         };
         Ok((tree.root, loaded))
     } else {
@@ -462,6 +536,18 @@ mod tests {
             let name = settings::SETTINGS[at].name;
             survives(nested(name, &value).as_bytes());
         }
+
+        #[test]
+        fn any_value_of_any_setting_of_the_proxy_gives_a_result_or_an_error(
+            at in 0..settings::proxy::PROXY_SETTINGS.len(),
+            value in "(null|true|[-+]?[0-9.]{1,8}|'.{0,6}'|NaN|\\[\\]|\\[\\{\\}\\]|\\{\\}\
+                      |\\[\\{host: (1|'h'|''), port: [0-9]{0,5}0, adminport: '[0-9a]{0,5}'\\}\\])",
+        ) {
+            let name = settings::proxy::PROXY_SETTINGS[at].name;
+            if let Err(error) = parse_proxy(&nested(name, &value), "any") {
+                prop_assert!(!error.problems.is_empty());
+            }
+        }
     }
 
     #[test]
@@ -492,6 +578,32 @@ mod tests {
                 "{}",
                 setting.name
             );
+        }
+    }
+
+    #[test]
+    fn every_default_of_the_table_of_the_proxy_is_the_default_of_its_options() {
+        const NODES: &str = "nodes: [{host: 'h', port: 1, adminport: 2}]";
+        let of = |rest: &str| {
+            let text = format!("{{{NODES}, {rest}}}");
+            parse_proxy(&text, "proxy").unwrap_or_else(|error| panic!("{text}: {error}"))
+        };
+        let bare = of("");
+        let options = proxy::Options {
+            nodes: bare.config.proxy.nodes.clone(),
+            ..proxy::Options::default()
+        };
+        assert_eq!(bare.config.proxy, options);
+        assert_eq!(bare.config.threads, Some(1));
+        for setting in settings::proxy::PROXY_SETTINGS {
+            if setting.name == "nodes" {
+                continue;
+            }
+            // Inside the object it belongs into, without the brackets of the whole.
+            let text = nested(setting.name, setting.default);
+            let loaded = of(&text[1..text.len() - 1]);
+            assert_eq!(loaded.config, bare.config, "{}", setting.name);
+            assert_eq!(loaded.warnings, [], "{}", setting.name);
         }
     }
 

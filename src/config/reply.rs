@@ -6,19 +6,29 @@ use super::secret;
 use super::value::{Node, Value, truthy};
 use std::fmt::Write as _;
 
-/// The reply: an empty line, then a line for each key and for each member of a nested value.
-///
-/// The reference writes what it computes into the file's own object, so that these stand in their
-/// place when they were written, and behind all others when not: `gaugesMaxTTL`, `deleteIdleStats`, the
-/// four flags it is the default of, `flushInterval`.
-pub(super) fn reply(root: &Node) -> String {
-    let mut members: Vec<(&str, Value)> = match &root.value {
+/// The reply of a proxy, into whose file nothing is computed.
+pub(super) fn plain(root: &Node) -> String {
+    shown(&members(root))
+}
+
+/// The keys of a file, with their values.
+fn members(root: &Node) -> Vec<(&str, Value)> {
+    match &root.value {
         Value::Map(entries) => entries
             .iter()
             .map(|entry| (entry.key.as_str(), entry.node.value.clone()))
             .collect(),
         _ => Vec::new(),
-    };
+    }
+}
+
+/// The reply of a daemon.
+///
+/// The reference writes what it computes into the file's own object, so that these stand in their
+/// place when they were written, and behind all others when not: `gaugesMaxTTL`, `deleteIdleStats`, the
+/// four flags it is the default of, `flushInterval`.
+pub(super) fn reply(root: &Node) -> String {
+    let mut members = members(root);
     let set = |members: &mut Vec<(&str, Value)>, key: &'static str, value: Value| match members
         .iter_mut()
         .find(|(known, _)| *known == key)
@@ -67,6 +77,11 @@ pub(super) fn reply(root: &Node) -> String {
         }
     }
 
+    shown(&members)
+}
+
+/// An empty line, then a line for each key and for each member of a nested value.
+fn shown(members: &[(&str, Value)]) -> String {
     let mut reply = String::from("\n");
     let mut line = |path: std::fmt::Arguments<'_>, key: &str, value: &Value| {
         let shown = secret::in_place_of(key, value).unwrap_or_else(|| {
@@ -77,7 +92,7 @@ pub(super) fn reply(root: &Node) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(reply, "{path}: {shown}");
     };
-    for (key, value) in &members {
+    for (key, value) in members {
         match value {
             Value::Null | Value::Regex { .. } => {}
             Value::List(_) | Value::Map(_) if secret::in_place_of(key, value).is_some() => {

@@ -1,4 +1,6 @@
-//! Every key a configuration file may have: one row a key.
+//! Every key a configuration file may have: one row a key. Those of the proxy are in [`proxy`].
+
+pub mod proxy;
 
 use std::fmt;
 
@@ -45,6 +47,8 @@ pub enum Kind {
     FileMode,
     /// Anything: it counts as JavaScript's truth of it.
     Flag,
+    /// A number of processes, or `auto` for one on each core; falsy is none.
+    Forks,
     /// Histogram rules.
     Histogram,
     /// A name for this machine; what is falsy is none.
@@ -53,6 +57,8 @@ pub enum Kind {
     Mappings,
     /// The three-way `graphite.legacyNamespace`.
     Namespace,
+    /// A list of `{ host, port, adminport }`.
+    Nodes,
     /// A number within limits; a numeric text counts as one.
     Number(Range),
     /// A piece of a metric name; only `undefined` is the default.
@@ -280,8 +286,8 @@ pub(super) const LOG_LEVELS: &[&str] = &[
 ];
 
 /// The row of a dotted name.
-pub(super) fn find(name: &str) -> Option<&'static Setting> {
-    SETTINGS.iter().find(|setting| setting.name == name)
+pub(super) fn find(table: &'static [Setting], name: &str) -> Option<&'static Setting> {
+    table.iter().find(|setting| setting.name == name)
 }
 
 /// Whether a key of that name keeps a secret, in whatever object and in whatever case.
@@ -308,8 +314,8 @@ pub(super) fn only_member(name: &str) -> Option<&'static str> {
 }
 
 /// Whether some names are inside the object `name`.
-pub(super) fn is_group(name: &str) -> bool {
-    SETTINGS.iter().any(|setting| is_inside(setting, name))
+pub(super) fn is_group(table: &[Setting], name: &str) -> bool {
+    table.iter().any(|setting| is_inside(setting, name))
 }
 
 fn is_inside(setting: &Setting, group: &str) -> bool {
@@ -362,22 +368,25 @@ fn edit_distance(a: &[char], b: &[char]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::proxy::PROXY_SETTINGS;
     use super::*;
     use std::collections::BTreeSet;
 
     #[test]
     fn names_are_unique_and_no_name_is_a_group() {
-        let names: BTreeSet<_> = SETTINGS.iter().map(|s| s.name).collect();
-        assert_eq!(names.len(), SETTINGS.len());
-        for name in names {
-            assert!(!is_group(name), "{name}");
-            assert!(name.split('.').count() <= 3, "{name}");
+        for table in [SETTINGS, PROXY_SETTINGS] {
+            let names: BTreeSet<_> = table.iter().map(|s| s.name).collect();
+            assert_eq!(names.len(), table.len());
+            for name in names {
+                assert!(!is_group(table, name), "{name}");
+                assert!(name.split('.').count() <= 3, "{name}");
+            }
         }
     }
 
     #[test]
     fn help_is_a_sentence() {
-        for setting in SETTINGS {
+        for setting in SETTINGS.iter().chain(PROXY_SETTINGS) {
             assert!(
                 setting.help.ends_with('.') && setting.help.len() < 124,
                 "{}: {}",

@@ -84,7 +84,7 @@ impl Checker<'_> {
                 .filter(|entry| entry.node.value != Value::Undefined)
             {
                 let path = format!("{path}.{}", entry.key);
-                match settings::find(&entry.key)
+                match settings::find(self.table, &entry.key)
                     .filter(|setting| LISTENER_KEYS.contains(&setting.name))
                 {
                     Some(setting) => self.setting(&path, setting, entry, &mut values),

@@ -3,10 +3,11 @@
 mod endpoints;
 mod librato;
 mod mappings;
+mod nodes;
 mod timers;
 
 use super::coerce::{self, shown};
-use super::settings::{self, Effect, Kind, Range, SETTINGS, Setting};
+use super::settings::{self, Effect, Kind, Range, Setting};
 use super::value::{Entry, Node, Value, truthy};
 use super::{Finding, Place};
 use crate::deliver::graphite::Namespace;
@@ -14,6 +15,7 @@ use crate::deliver::librato::pattern::Pattern;
 use crate::deliver::repeater::Target;
 use crate::flush::{HistogramRule, Threshold};
 use crate::ingest::mapping::Rule;
+use crate::proxy;
 use std::collections::{BTreeMap, HashMap};
 
 /// A value that passed its check.
@@ -26,6 +28,7 @@ pub(super) enum Typed {
     /// Each with where it stands.
     Mappings(Vec<(Rule, Place)>),
     Namespace(Namespace),
+    Nodes(Vec<proxy::Node>),
     Number(u64),
     Pattern(Pattern),
     Patterns(Vec<Pattern>),
@@ -69,8 +72,8 @@ pub(super) struct Listener {
 pub(super) type Values = HashMap<&'static str, (Typed, Place)>;
 
 /// Values of the keys that a running server cannot take over, as text to compare by.
-pub(super) fn fixed(values: &Values) -> BTreeMap<&'static str, String> {
-    let fixed = SETTINGS.iter().filter(|setting| !setting.reload);
+pub(super) fn fixed(table: &'static [Setting], values: &Values) -> BTreeMap<&'static str, String> {
+    let fixed = table.iter().filter(|setting| !setting.reload);
     fixed
         .filter_map(|setting| Some((setting.name, values.get(setting.name)?)))
         .map(|(name, (value, _))| (name, value.text()))
@@ -99,6 +102,8 @@ impl Typed {
 #[derive(Debug)]
 pub(super) struct Checker<'o> {
     pub(super) origin: &'o str,
+    /// The keys there are.
+    pub(super) table: &'static [Setting],
     pub(super) problems: Vec<Finding>,
     pub(super) warnings: Vec<Finding>,
 }
@@ -116,14 +121,15 @@ impl Checker<'_> {
             .iter()
             .filter(|entry| entry.node.value != Value::Undefined)
         {
-            if settings::is_group(&entry.key) {
+            if settings::is_group(self.table, &entry.key) {
                 self.group(&entry.key, entry, &mut values);
             } else if let Some(setting) =
-                settings::find(&entry.key).filter(|_| !entry.key.contains('.'))
+                settings::find(self.table, &entry.key).filter(|_| !entry.key.contains('.'))
             {
                 self.setting(&entry.key, setting, entry, &mut values);
             } else {
-                let tops = SETTINGS
+                let tops = self
+                    .table
                     .iter()
                     .map(|s| s.name.split('.').next().unwrap_or(s.name));
                 self.unknown(&entry.key, entry, tops);
@@ -154,13 +160,14 @@ impl Checker<'_> {
             .filter(|entry| entry.node.value != Value::Undefined)
         {
             let inside = format!("{path}.{}", entry.key);
-            if settings::is_group(&inside) {
+            if settings::is_group(self.table, &inside) {
                 self.group(&inside, entry, values);
-            } else if let Some(setting) = settings::find(&inside) {
+            } else if let Some(setting) = settings::find(self.table, &inside) {
                 self.setting(&inside, setting, entry, values);
             } else {
                 let prefix = format!("{path}.");
-                let known = SETTINGS
+                let known = self
+                    .table
                     .iter()
                     .filter_map(|s| s.name.strip_prefix(prefix.as_str())?.split('.').next());
                 self.unknown(&inside, entry, known);
@@ -202,7 +209,10 @@ impl Checker<'_> {
     }
 
     fn unknown<'n>(&mut self, path: &str, entry: &Entry, known: impl Iterator<Item = &'n str>) {
-        let hint = match (settings::find(&entry.key), entry.key.split_once('.')) {
+        let hint = match (
+            settings::find(self.table, &entry.key),
+            entry.key.split_once('.'),
+        ) {
             // Nobody is shown more, and looking for each takes time.
             _ if self.warnings.len() >= super::FINDINGS_MAX => String::new(),
             (Some(_), Some((group, key))) => format!("write {group}: {{ {key}: ... }}"),
@@ -226,6 +236,7 @@ impl Checker<'_> {
             },
             Kind::FileMode => self.file_mode(path, setting, node).map(Typed::Number),
             Kind::Flag => Some(Typed::Flag(self.flag(path, node))),
+            Kind::Forks => self.forks(path, setting, node),
             Kind::Host => Some(Typed::Text(if truthy(value) {
                 coerce::string(value)
             } else {
@@ -234,6 +245,7 @@ impl Checker<'_> {
             Kind::Histogram => self.histogram(path, setting, node).map(Typed::Histogram),
             Kind::Mappings => self.mappings(path, setting, node).map(Typed::Mappings),
             Kind::Namespace => Some(Typed::Namespace(self.namespace(path, node))),
+            Kind::Nodes => self.nodes(path, setting, node).map(Typed::Nodes),
             Kind::Number(range) => self.number(path, setting, range, node).map(Typed::Number),
             Kind::Part => match value {
                 Value::String(text) => Some(Typed::Text(text.clone())),
