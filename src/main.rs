@@ -1,6 +1,6 @@
-//! Arguments -> configuration -> server -> exit code, nothing else.
+//! Arguments -> configuration -> server or proxy -> exit code, nothing else.
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 use statsd_fast::config::{self, Config, Evaluated, Finding};
 use statsd_fast::runtime::{self, stdout};
 use statsd_fast::server::{self, ConfigFile};
@@ -26,7 +26,24 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// answers on the admin port 8126 of this machine.
 #[derive(Debug, Parser)]
 #[command(version, after_long_help = include_str!("help.txt"))]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Forwards lines to several daemons by name, in the place of StatsD's proxy.js.
+    ///
+    /// Reads its configuration files as they are. Without a file there is nobody to forward to.
+    Proxy(Options),
+}
+
+#[derive(Debug, Args)]
+struct Options {
     /// Configuration file
     config: Option<PathBuf>,
     /// Configuration file, as an option
@@ -44,17 +61,37 @@ struct Arguments {
     print_config: bool,
 }
 
+impl Options {
+    fn path(&self) -> Option<PathBuf> {
+        self.config.clone().or(self.file.clone())
+    }
+
+    fn threads(&self) -> Option<usize> {
+        self.threads.map(usize::from)
+    }
+}
+
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let path = arguments.config.or(arguments.file);
-    if arguments.print_config {
-        return print_config(path.as_deref());
+    match Arguments::parse() {
+        Arguments {
+            command: Some(Command::Proxy(options)),
+            ..
+        } => proxy(&options),
+        Arguments { options, .. } => daemon(&options),
+    }
+}
+
+fn daemon(options: &Options) -> ExitCode {
+    let path = options.path();
+    if options.print_config {
+        let evaluated = path.as_deref().map(config::evaluate).transpose();
+        return print_config(evaluated);
     }
     let name = path.as_ref().map_or_else(
         || "defaults".into(),
         |path| path.to_string_lossy().into_owned(),
     );
-    let threads = arguments.threads.map(usize::from);
+    let threads = options.threads();
     let overrule = move |config: &mut Config| config.threads = threads.or(config.threads);
     let read = |path: &Path| {
         let mut loaded = config::load(path)?;
@@ -71,25 +108,68 @@ fn main() -> ExitCode {
         }
         Err(error) => return misconfigured(&error),
     };
-    if arguments.check_config {
-        let mut report = format!("{name}: ok\n");
-        for warning in &loaded.warnings {
-            report.push_str(&format!("warning: {warning}\n"));
-        }
-        // Whoever stopped reading has seen enough; the exit code says the rest.
-        let _ = stdout::write(report.into_bytes());
-        return ExitCode::SUCCESS;
+    if options.check_config {
+        return checked(&name, &loaded.warnings);
     }
+    begin(
+        &loaded.config.log,
+        file.is_some().then_some(&*name),
+        &loaded.warnings,
+    );
+    end(server::run(loaded, file))
+}
 
-    runtime::log::init(&loaded.config.log);
-    if file.is_some() {
+fn proxy(options: &Options) -> ExitCode {
+    let Some(path) = options.path() else {
+        complain(
+            "statsd-fast proxy: a configuration file is needed, with the nodes to forward to: \
+             statsd-fast proxy --config proxyConfig.js",
+        );
+        return ExitCode::from(MISCONFIGURED);
+    };
+    if options.print_config {
+        return print_config(config::evaluate_proxy(&path).map(Some));
+    }
+    let name = path.to_string_lossy().into_owned();
+    let threads = options.threads();
+    let file = ConfigFile::new(path.clone(), move || {
+        let mut loaded = config::load_proxy(&path)?;
+        loaded.config.threads = threads.or(loaded.config.threads);
+        Ok(loaded)
+    });
+    let loaded = match file.read() {
+        Ok(loaded) => loaded,
+        Err(error) => return misconfigured(&error),
+    };
+    if options.check_config {
+        return checked(&name, &loaded.warnings);
+    }
+    begin(&loaded.config.log, Some(&name), &loaded.warnings);
+    end(server::run_proxy(loaded, file))
+}
+
+/// Says that a file can be used, and what is odd about it.
+fn checked(name: &str, warnings: &[Finding]) -> ExitCode {
+    let mut report = format!("{name}: ok\n");
+    for warning in warnings {
+        report.push_str(&format!("warning: {warning}\n"));
+    }
+    // Whoever stopped reading has seen enough; the exit code says the rest.
+    let _ = stdout::write(report.into_bytes());
+    ExitCode::SUCCESS
+}
+
+/// Opens the log, with what is known of the file.
+fn begin(log: &runtime::log::Options, file: Option<&str>, warnings: &[Finding]) {
+    runtime::log::init(log);
+    if let Some(name) = file {
         log::info!("[{}] reading config file: {name}", std::process::id());
     }
-    loaded
-        .warnings
-        .iter()
-        .for_each(|warning| log::warn!("{warning}"));
-    let outcome = server::run(loaded, file);
+    warnings.iter().for_each(|warning| log::warn!("{warning}"));
+}
+
+/// Closes the log; the exit code of a run.
+fn end(outcome: anyhow::Result<()>) -> ExitCode {
     runtime::log::finish(LAST_WORDS);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -100,8 +180,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn print_config(path: Option<&Path>) -> ExitCode {
-    let json = match path.map(config::evaluate).transpose() {
+fn print_config(evaluated: Result<Option<Evaluated>, config::Error>) -> ExitCode {
+    let json = match evaluated {
         Ok(Some(Evaluated {
             json,
             notes,

@@ -18,14 +18,15 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     (
         "server",
         &[
-            "admin", "config", "deliver", "flush", "ingest", "metric", "runtime",
+            "admin", "config", "deliver", "flush", "ingest", "metric", "proxy", "runtime",
         ],
     ),
     ("admin", &["deliver", "flush", "metric", "runtime"]),
     (
         "config",
-        &["admin", "deliver", "flush", "ingest", "runtime"],
+        &["admin", "deliver", "flush", "ingest", "proxy", "runtime"],
     ),
+    ("proxy", &["admin", "ingest", "metric", "runtime"]),
     ("deliver", &["metric", "runtime"]),
     ("flush", &["metric", "runtime"]),
     ("ingest", &["metric", "runtime"]),
@@ -37,7 +38,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
 const UNSAFE: [&str; 2] = ["src/runtime/sys/", "src/ingest/scan.rs"];
 
 /// The pure parts: no sleep, no socket, no clock.
-const PURE: [&str; 19] = [
+const PURE: [&str; 22] = [
     "src/metric/",
     "src/ingest/key.rs",
     "src/ingest/mapping.rs",
@@ -57,6 +58,9 @@ const PURE: [&str; 19] = [
     "src/deliver/librato/pattern.rs",
     "src/deliver/librato/summary.rs",
     "src/deliver/number.rs",
+    "src/proxy/digests.rs",
+    "src/proxy/md5.rs",
+    "src/proxy/ring.rs",
 ];
 
 const COLUMNS: usize = 110;
@@ -615,7 +619,8 @@ mod rules {
             ("src/deliver/mod.rs", "use crate::server::Totals;"),
             ("src/config/mod.rs", "use crate::metric::cell;"),
             ("src/main.rs", "use statsd_fast::{config, flush};"),
-            ("src/proxy/mod.rs", ""),
+            ("src/proxy/mod.rs", "use crate::config::Proxy;"),
+            ("src/relay/mod.rs", ""),
             ("loadgen/main.rs", "use statsd_fast::metric::sample::Kind;"),
             ("loadgen/main.rs", "use statsd_fast::runtime::{sys, clock};"),
         ] {

@@ -1,6 +1,6 @@
 //! The start-up block: what was bound, who serves it, what the kernel granted and how to raise it.
 
-use crate::config::Config;
+use crate::config::{Config, Proxy};
 use crate::deliver::Backend;
 use crate::ingest::source::stream::{Parting, kept_back};
 use crate::ingest::source::{Address, Capacity, Listener};
@@ -28,6 +28,34 @@ pub(super) fn describe(
             backends.join(", ")
         }
     );
+    describe_listeners(listeners, config.admin.connections, cores, pinned);
+    log::info!("admin interface on tcp {admin}");
+    if let Some(first) = listeners.first() {
+        log::info!("send a first metric: {}", first_metric(&first.address));
+    }
+}
+
+/// The same of a proxy.
+pub(super) fn describe_proxy(
+    config: &Proxy,
+    listeners: &[Listener],
+    admin: SocketAddr,
+    cores: &[CoreId],
+    pinned: bool,
+) {
+    let labels: Vec<_> = config.proxy.nodes.iter().map(|node| &*node.label).collect();
+    log::info!(
+        "statsd-fast {}, pid {}, proxy for {}",
+        env!("CARGO_PKG_VERSION"),
+        std::process::id(),
+        labels.join(" ")
+    );
+    describe_listeners(listeners, config.admin.connections, cores, pinned);
+    log::info!("admin interface on tcp {admin}");
+}
+
+/// What was bound, who serves it, and what it can hold. The admin interface may have so many connections.
+fn describe_listeners(listeners: &[Listener], admin: usize, cores: &[CoreId], pinned: bool) {
     let mut worker = 0;
     for listener in listeners {
         let threads = listener.sources.len();
@@ -73,17 +101,13 @@ pub(super) fn describe(
             } => log::info!("at most {connections} connections, packets of {max} bytes"),
         }
     }
-    if let Some(line) = too_few_descriptors(config, listeners) {
+    if let Some(line) = too_few_descriptors(listeners, admin) {
         log::warn!("{line}");
-    }
-    log::info!("admin interface on tcp {admin}");
-    if let Some(first) = listeners.first() {
-        log::info!("send a first metric: {}", first_metric(&first.address));
     }
 }
 
 /// What to say when not all connections that are allowed can be open at once.
-fn too_few_descriptors(config: &Config, listeners: &[Listener]) -> Option<String> {
+fn too_few_descriptors(listeners: &[Listener], admin: usize) -> Option<String> {
     let connections = |listener: &Listener| match listener.capacity {
         Capacity::Streams { connections, .. } => Some(connections as u64),
         _ => None,
@@ -95,7 +119,7 @@ fn too_few_descriptors(config: &Config, listeners: &[Listener]) -> Option<String
     }
     let limit = raise_descriptors().ok()?;
     let sources: usize = listeners.iter().map(|l| l.sources.len()).sum();
-    let others = kept_back(limit) + config.admin.connections as u64 + 3 * sources as u64;
+    let others = kept_back(limit) + admin as u64 + 3 * sources as u64;
     let needed = streams.iter().sum::<u64>() + others;
     (needed > limit).then(|| {
         format!(

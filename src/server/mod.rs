@@ -1,15 +1,17 @@
 //! Wires the parts, owns the threads, orders start and stop. Knows all, computes nothing.
 
 mod describe;
+mod proxy;
 mod run;
 
-pub use run::{ConfigFile, run};
+pub use proxy::{Account, Proxy};
+pub use run::{ConfigFile, run, run_proxy};
 
 use crate::admin::{Admin, Desk, Door};
 use crate::config::{Config, Loaded};
 use crate::deliver::{Backend, Runners};
 use crate::flush::{self, Flusher};
-use crate::ingest::source::{Address, Source};
+use crate::ingest::source::{Address, Listen, Listener, Source};
 use crate::ingest::{self, table::Table};
 use crate::metric::harvest::Tally;
 use crate::metric::meter::Outside;
@@ -96,19 +98,23 @@ fn core_of(worker: usize, cores: &[CoreId]) -> u32 {
     u32::try_from(core).unwrap_or(u32::MAX)
 }
 
-impl Server {
-    /// Binds every listener, starts every thread. When it returns, datagrams are being taken.
-    ///
-    /// # Errors
-    /// When a listener cannot be bound or the system has no thread or descriptor to give.
-    pub fn start(loaded: Loaded, clock: Clock) -> anyhow::Result<Self> {
-        let config = &loaded.config;
+/// Listeners that are bound, and where their workers will run.
+#[derive(Debug)]
+struct Bound {
+    listeners: Vec<Listener>,
+    cores: Vec<CoreId>,
+    /// Each worker to a core of its own, from the first again when there are more.
+    pinned: bool,
+}
+
+impl Bound {
+    /// Binds them, for so many workers each, or one for each core.
+    fn bind(listens: &[Listen], threads: Option<usize>, pin: bool) -> anyhow::Result<Self> {
         let (cores, usable) = cores();
-        let threads = config.threads.unwrap_or(usable);
-        // All or nothing, and before any thread runs: a daemon that is half there misleads.
-        let mut listeners = Vec::with_capacity(config.listeners.len());
+        let threads = threads.unwrap_or(usable);
+        let mut listeners: Vec<Listener> = Vec::with_capacity(listens.len());
         let mut workers = 0;
-        for listen in &config.listeners {
+        for listen in listens {
             let cores: Vec<_> = (workers..workers + threads)
                 .map(|worker| core_of(worker, &cores))
                 .collect();
@@ -116,10 +122,39 @@ impl Server {
             workers += listener.sources.len();
             listeners.push(listener);
         }
-        let door = Door::bind(&config.admin)?;
-        let addresses = listeners.iter().map(|l| l.address.clone()).collect();
         // A quota below the cores of the mask means the kernel will move us about anyway.
-        let pinned = config.pin && usable >= cores.len() && !cores.is_empty();
+        let pinned = pin && usable >= cores.len() && !cores.is_empty();
+        Ok(Self {
+            listeners,
+            cores,
+            pinned,
+        })
+    }
+}
+
+/// Pins the calling worker to a core, when it has one.
+fn pin(worker: usize, core: Option<CoreId>) {
+    if core.is_some_and(|core| !core_affinity::set_for_current(core)) {
+        log::warn!("worker {worker} could not be pinned to its core; it runs unpinned");
+    }
+}
+
+impl Server {
+    /// Binds every listener, starts every thread. When it returns, datagrams are being taken.
+    ///
+    /// # Errors
+    /// When a listener cannot be bound or the system has no thread or descriptor to give.
+    pub fn start(loaded: Loaded, clock: Clock) -> anyhow::Result<Self> {
+        let config = &loaded.config;
+        // All or nothing, and before any thread runs: a daemon that is half there misleads.
+        let bound = Bound::bind(&config.listeners, config.threads, config.pin)?;
+        let door = Door::bind(&config.admin)?;
+        let Bound {
+            listeners,
+            cores,
+            pinned,
+        } = bound;
+        let addresses = listeners.iter().map(|l| l.address.clone()).collect();
         describe::describe(config, &listeners, door.address(), &cores, pinned);
 
         let registry = Arc::new(Registry::new());
@@ -177,11 +212,7 @@ impl Server {
                 format!("ingest-{worker}"),
                 alarm.clone(),
                 move || {
-                    if core.is_some_and(|core| !core_affinity::set_for_current(core)) {
-                        log::warn!(
-                            "worker {worker} could not be pinned to its core; it runs unpinned"
-                        );
-                    }
+                    pin(worker, core);
                     ingest::run(worker, source, table, &link);
                 },
             )?);

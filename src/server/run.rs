@@ -1,14 +1,15 @@
-//! A run of the program: from a configuration to a signal, with reloads between.
+//! A run of the program, daemon or proxy: from a configuration to a signal, with reloads between.
 
-use super::{Server, Totals, spawn};
-use crate::config::{self, Loaded};
+use super::{Account, Alarm, Proxy, Server, Totals, spawn};
+use crate::config::{self, Config, Loaded};
 use crate::ingest::source::Address;
+use crate::metric::harvest::Tally;
 use crate::runtime::clock::Clock;
 use crate::runtime::notify::{self, State};
 use crate::runtime::sys::title;
 use crate::runtime::watch::{Look, Watch};
 use anyhow::Context;
-use crossbeam::channel::{Sender, select, tick, unbounded};
+use crossbeam::channel::{Receiver, Sender, select, tick, unbounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::fmt::Write as _;
@@ -28,7 +29,7 @@ pub struct ConfigFile<R> {
     read: R,
 }
 
-impl<R: Fn() -> Result<Loaded, config::Error>> ConfigFile<R> {
+impl<R> ConfigFile<R> {
     /// A file that was not read yet, and how to read it. A change from now on is noticed.
     pub fn new(path: PathBuf, read: R) -> Self {
         Self {
@@ -42,8 +43,109 @@ impl<R: Fn() -> Result<Loaded, config::Error>> ConfigFile<R> {
     ///
     /// # Errors
     /// As [`config::load`].
-    pub fn read(&self) -> Result<Loaded, config::Error> {
+    pub fn read<C>(&self) -> Result<Loaded<C>, config::Error>
+    where
+        R: Fn() -> Result<Loaded<C>, config::Error>,
+    {
         (self.read)()
+    }
+}
+
+/// What runs: a daemon or a proxy.
+trait Service: Sized {
+    /// What it is configured by.
+    type Config;
+    /// What it says when it begins to stop.
+    const STOPPING: &'static str;
+
+    fn addresses(&self) -> &[Address];
+    fn alarm(&self) -> Alarm;
+    /// Names of threads that panicked.
+    fn deaths(&self) -> &Receiver<String>;
+    /// What runs.
+    fn loaded(&self) -> &Loaded<Self::Config>;
+    /// Whether the file is looked at.
+    fn watches(&self) -> bool;
+    /// The title the process is to have.
+    fn title(config: &Self::Config) -> Option<&str>;
+    /// Takes over what can change; whether anything that can was new.
+    fn reload(&mut self, loaded: Loaded<Self::Config>) -> anyhow::Result<bool>;
+    /// Stops; the account of the whole run.
+    fn stop(self) -> String;
+}
+
+impl Service for Server {
+    type Config = Config;
+    const STOPPING: &'static str =
+        "stopping: draining sockets, then a last flush; another signal stops at once";
+
+    fn addresses(&self) -> &[Address] {
+        self.addresses()
+    }
+
+    fn alarm(&self) -> Alarm {
+        self.alarm.clone()
+    }
+
+    fn deaths(&self) -> &Receiver<String> {
+        &self.deaths
+    }
+
+    fn loaded(&self) -> &Loaded {
+        &self.loaded
+    }
+
+    fn watches(&self) -> bool {
+        self.loaded.config.watch
+    }
+
+    fn title(config: &Config) -> Option<&str> {
+        config.title.as_deref()
+    }
+
+    fn reload(&mut self, loaded: Loaded) -> anyhow::Result<bool> {
+        Self::reload(self, loaded)
+    }
+
+    fn stop(self) -> String {
+        summary(&Self::stop(self))
+    }
+}
+
+impl Service for Proxy {
+    type Config = config::Proxy;
+    const STOPPING: &'static str = "stopping: draining sockets; another signal stops at once";
+
+    fn addresses(&self) -> &[Address] {
+        self.addresses()
+    }
+
+    fn alarm(&self) -> Alarm {
+        self.alarm.clone()
+    }
+
+    fn deaths(&self) -> &Receiver<String> {
+        &self.deaths
+    }
+
+    fn loaded(&self) -> &Loaded<config::Proxy> {
+        &self.loaded
+    }
+
+    fn watches(&self) -> bool {
+        self.loaded.config.watch
+    }
+
+    fn title(config: &config::Proxy) -> Option<&str> {
+        config.title.as_deref()
+    }
+
+    fn reload(&mut self, loaded: Loaded<config::Proxy>) -> anyhow::Result<bool> {
+        Ok(Self::reload(self, loaded))
+    }
+
+    fn stop(self) -> String {
+        forwarded(&Self::stop(self))
     }
 }
 
@@ -56,24 +158,48 @@ enum Wish {
 /// Time between two looks at the configuration file.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Runs until SIGTERM or SIGINT, then stops in order; another of them, half a second later or more,
+/// Runs a daemon until SIGTERM or SIGINT, then stops in order; another of them, half a second later or more,
 /// ends the process at once. SIGHUP, or a change of the file, takes its new content over.
 ///
 /// # Errors
 /// When a listener cannot be bound or the system has no thread or descriptor to give.
-pub fn run<R>(loaded: Loaded, mut file: Option<ConfigFile<R>>) -> anyhow::Result<()>
+pub fn run<R>(loaded: Loaded, file: Option<ConfigFile<R>>) -> anyhow::Result<()>
 where
     R: Fn() -> Result<Loaded, config::Error>,
+{
+    serve(loaded, file, |loaded| Server::start(loaded, Clock::Real))
+}
+
+/// The same for a proxy, which takes over only what the log is of a new content.
+///
+/// # Errors
+/// Those of [`run`].
+pub fn run_proxy<R>(loaded: Loaded<config::Proxy>, file: ConfigFile<R>) -> anyhow::Result<()>
+where
+    R: Fn() -> Result<Loaded<config::Proxy>, config::Error>,
+{
+    serve(loaded, Some(file), |loaded| {
+        Proxy::start(loaded, Clock::Real)
+    })
+}
+
+fn serve<S: Service, R>(
+    loaded: Loaded<S::Config>,
+    mut file: Option<ConfigFile<R>>,
+    start: impl FnOnce(Loaded<S::Config>) -> anyhow::Result<S>,
+) -> anyhow::Result<()>
+where
+    R: Fn() -> Result<Loaded<S::Config>, config::Error>,
 {
     // Before anything is up, so that no signal finds the default action.
     let signals =
         Signals::new([SIGTERM, SIGINT, SIGHUP]).context("cannot install the signal handlers")?;
-    entitle(loaded.config.title.as_deref());
-    let mut server = Server::start(loaded, Clock::Real)?;
+    entitle(S::title(&loaded.config));
+    let mut server = start(loaded)?;
     log::info!("server is up");
     notify::tell(&State::Ready(&status(server.addresses())));
     let (wish, wishes) = unbounded();
-    spawn("signals".into(), server.alarm.clone(), move || {
+    spawn("signals".into(), server.alarm(), move || {
         obey(signals, &wish);
     })?;
     let looks = tick(LOOK);
@@ -90,7 +216,7 @@ where
                 Ok(Wish::Stop) | Err(_) => break None,
             },
             recv(looks) -> _ => {
-                let watched = file.as_mut().filter(|_| server.loaded.config.watch);
+                let watched = file.as_mut().filter(|_| server.watches());
                 match watched.map(|file| file.watch.look()) {
                     None | Some(Look::Same) => {}
                     Some(Look::Changed) => reload(&mut server, file.as_ref()),
@@ -99,20 +225,18 @@ where
                     ),
                 }
             }
-            recv(server.deaths) -> thread => break thread.ok(),
+            recv(server.deaths()) -> thread => break thread.ok(),
         }
     };
     notify::tell(&State::Stopping);
     match &died {
-        None => log::info!(
-            "stopping: draining sockets, then a last flush; another signal stops at once"
-        ),
+        None => log::info!("{}", S::STOPPING),
         Some(thread) => {
             log::error!("thread {thread} panicked; stopping, since half a server would look alive")
         }
     }
-    let totals = server.stop();
-    log::info!("stopped: {}", summary(&totals));
+    let account = server.stop();
+    log::info!("stopped: {account}");
     if let Some(thread) = died {
         anyhow::bail!(
             "thread {thread} panicked, a fault of this program; please report the message above"
@@ -144,9 +268,9 @@ fn obey(mut signals: Signals, wish: &Sender<Wish>) {
 }
 
 /// Reads the file again and takes over what can change; what is wrong in it changes nothing.
-fn reload<R>(server: &mut Server, file: Option<&ConfigFile<R>>)
+fn reload<S: Service, R>(server: &mut S, file: Option<&ConfigFile<R>>)
 where
-    R: Fn() -> Result<Loaded, config::Error>,
+    R: Fn() -> Result<Loaded<S::Config>, config::Error>,
 {
     let Some(file) = file else {
         log::warn!(
@@ -172,13 +296,13 @@ where
                 .warnings
                 .iter()
                 .for_each(|warning| log::warn!("{warning}"));
-            for key in loaded.refused(&server.loaded) {
+            for key in loaded.refused(server.loaded()) {
                 log::warn!(
                     "{key} cannot change while running: it stays as it was at the start; restart the server \
                      for the new value"
                 );
             }
-            entitle(loaded.config.title.as_deref());
+            entitle(S::title(&loaded.config));
             match server.reload(loaded) {
                 Ok(true) => log::info!("the configuration was taken over"),
                 Ok(false) => log::info!("the configuration was taken over: nothing in it is new"),
@@ -224,6 +348,11 @@ fn summary(totals: &Totals) -> String {
         tally.kernel_drops,
         totals.flushes_dropped
     );
+    add_rare_losses(tally, &mut line);
+    line
+}
+
+fn add_rare_losses(tally: &Tally, line: &mut String) {
     let streams = &tally.streams;
     for (count, what) in [
         (tally.mapped_dropped, "values dropped by mappings"),
@@ -239,13 +368,45 @@ fn summary(totals: &Totals) -> String {
             let _ = write!(line, ", {count} {what}");
         }
     }
+}
+
+/// The account of a proxy since the start, each node with what may be lost of it.
+fn forwarded(account: &Account) -> String {
+    let Account { counts, labels } = account;
+    let (tally, all) = (&counts.tally, counts.all_nodes());
+    let mut line = format!(
+        "{} datagrams, {} lines, {} of our own, {} sent, {} not sent, {} without a node, {} datagrams cut, \
+         {} dropped by the kernel",
+        tally.packets,
+        tally.lines,
+        counts.own_lines,
+        all.lines,
+        all.dropped_total(),
+        counts.no_node,
+        tally.truncated,
+        tally.kernel_drops
+    );
+    add_rare_losses(tally, &mut line);
+    for (label, node) in labels.iter().zip(&counts.nodes) {
+        let _ = write!(line, "; {label} {} lines", node.lines);
+        for (count, what) in [
+            (node.dropped_total(), "not sent"),
+            (node.refused_lines, "refused"),
+            (node.doubtful, "doubtful"),
+        ] {
+            if count > 0 {
+                let _ = write!(line, ", {count} {what}");
+            }
+        }
+    }
     line
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metric::harvest::{StreamTally, Tally};
+    use crate::metric::harvest::StreamTally;
+    use crate::proxy::account::{Counts, NodeCounts};
 
     #[test]
     fn the_account_names_every_loss_there_was() {
@@ -272,5 +433,28 @@ mod tests {
                     4 connections refused, 9 connections closed for a bad length, 5 failures to accept, \
                     6 failures to receive";
         assert_eq!(summary(&totals), format!("{usual}, {more}"));
+    }
+
+    #[test]
+    fn the_account_of_a_proxy_names_every_loss_by_node() {
+        let mut counts = Counts::of(2);
+        counts.tally.lines = 9;
+        counts.nodes[0].lines = 5;
+        counts.nodes[1] = NodeCounts {
+            lines: 3,
+            dropped: [0, 1, 0, 0],
+            refused_lines: 2,
+            doubtful: 3,
+            ..NodeCounts::default()
+        };
+        let account = Account {
+            counts,
+            labels: vec!["a:1".into(), "b:2".into()],
+        };
+        assert_eq!(
+            forwarded(&account),
+            "0 datagrams, 9 lines, 0 of our own, 8 sent, 1 not sent, 0 without a node, 0 datagrams cut, 0 \
+             dropped by the kernel; a:1 5 lines; b:2 3 lines, 1 not sent, 2 refused, 3 doubtful"
+        );
     }
 }
