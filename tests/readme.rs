@@ -14,10 +14,12 @@ mod reference;
 
 use daemon::{Daemon, Directory};
 use serde_json::json;
-use statsd_fast::config::settings::{Effect, SETTINGS};
+use statsd_fast::config::settings::proxy::PROXY_SETTINGS;
+use statsd_fast::config::settings::{Effect, SETTINGS, Setting};
 use statsd_fast::metric::histogram::Grid;
 use statsd_fast::metric::meter::METERS;
 use statsd_fast::metric::sample::Reject;
+use statsd_fast::proxy::account;
 use std::fs;
 use std::process::{Command, Output};
 
@@ -86,9 +88,9 @@ fn help(program: &str, command: Option<&str>) -> String {
     String::from_utf8(output.expect("it starts").stdout).expect("help is text")
 }
 
-#[test]
-fn the_table_of_settings_is_that_of_the_sources() {
-    let rows: Vec<String> = SETTINGS
+/// The rows that a table of settings has in the page.
+fn rows_of(settings: &[Setting]) -> Vec<String> {
+    settings
         .iter()
         .map(|setting| {
             let change = match setting.effect {
@@ -102,8 +104,40 @@ fn the_table_of_settings_is_that_of_the_sources() {
                 setting.name, setting.default, setting.help
             )
         })
+        .collect()
+}
+
+#[test]
+fn the_tables_of_settings_are_those_of_the_sources() {
+    for (head, settings) in [
+        ("| key | default | meaning | a change counts |", SETTINGS),
+        (
+            "| key of the proxy | default | meaning | a change counts |",
+            PROXY_SETTINGS,
+        ),
+    ] {
+        let (found, rows) = (table(head), rows_of(settings));
+        assert!(found == rows, "it should be\n{}", rows.join("\n"));
+    }
+}
+
+#[test]
+fn the_tables_of_the_counters_of_the_proxy_are_those_of_the_sources() {
+    let row = |name, help, loss| {
+        let loss = if loss { "yes" } else { "no" };
+        format!("| `{name}` | {help} | {loss} |")
+    };
+    let rows: Vec<_> = account::METERS
+        .iter()
+        .map(|meter| row(meter.name, meter.help, meter.loss))
         .collect();
-    let found = table("| key | default | meaning | a change counts |");
+    let found = table("| counter of the proxy | counts | a loss |");
+    assert!(found == rows, "it should be\n{}", rows.join("\n"));
+    let rows: Vec<_> = account::NODE_METERS
+        .iter()
+        .map(|meter| row(meter.name, meter.help, meter.loss))
+        .collect();
+    let found = table("| counter of a node | counts | a loss |");
     assert!(found == rows, "it should be\n{}", rows.join("\n"));
 }
 
@@ -153,7 +187,11 @@ fn the_configurations_are_accepted_without_a_warning() {
     for text in blocks("json5").into_iter().chain([inline]) {
         fs::write(&file, text).expect("the file can be written");
         let path = file.to_str().expect("a path that is text");
-        let output = server(&["--check-config", path]);
+        let output = if text.contains("nodes:") {
+            server(&["proxy", "--check-config", path])
+        } else {
+            server(&["--check-config", path])
+        };
         let said = String::from_utf8_lossy(&output.stdout);
         assert_eq!(said, format!("{path}: ok\n"), "{text}");
         assert_eq!(output.status.code(), Some(0), "{text}");

@@ -41,6 +41,16 @@ impl Original {
     /// port and an admin port.
     pub(crate) fn start(config: impl Fn(u16, u16) -> String) -> Self {
         let program = Self::program().expect("whoever starts it has looked whether it is there");
+        Self::start_of(program, config)
+    }
+
+    /// The same for its cluster proxy.
+    pub(crate) fn start_proxy(config: impl Fn(u16, u16) -> String) -> Self {
+        let program = Self::program().expect("whoever starts it has looked whether it is there");
+        Self::start_of(&program.with_file_name("proxy.js"), config)
+    }
+
+    fn start_of(program: &Path, config: impl Fn(u16, u16) -> String) -> Self {
         for _ in 0..STARTS {
             let (udp, admin) = (super::free_udp_port(), super::free_tcp_port());
             let directory = Directory::create();

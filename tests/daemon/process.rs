@@ -37,6 +37,11 @@ impl Process {
         assert!(status.success(), "signal {name} could not be sent");
     }
 
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether it is this process that listens on TCP `port` of an IPv4 address.
     pub(crate) fn listens_on(&self, port: u16) -> bool {
         let table = fs::read_to_string("/proc/net/tcp").expect("Linux lists its sockets");
