@@ -215,6 +215,7 @@ fn timers_of_an_interval(names: u32, harvest: &mut Harvest) {
         hits: SAMPLES,
         samples: SAMPLES as usize,
         weight: f64::from(SAMPLES),
+        weights: 0,
         histogram: None,
     };
     harvest.timers.extend((0..names).map(part));

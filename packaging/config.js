@@ -141,6 +141,8 @@
     // prefixSet: "sets",
     // Graphite: last part of every name.
     // globalSuffix: undefined,
+    // Graphite: tags as carbon's NAME;k=v, or name to make them a part of the path, NAME.k.v.
+    // tags: "carbon",
   },
 
   console: {
@@ -207,8 +209,17 @@
   // Pin each worker to a core; more workers than cores share them.
   // pinThreads: true,
 
-  // Protocol: statsd, or auto for statsd with the DogStatsD additions.
-  // dialect: "statsd",
+  // Protocol: auto for StatsD's with the additions of DogStatsD, statsd for the original's to the letter.
+  // dialect: "auto",
+
+  // Dialect auto: read tags in names, as Telegraf's name,k=v and SignalFx's name[k=v].
+  // nameTags: false,
+
+  // Dialect auto: how far back |T timestamps may lie, in seconds.
+  // timestampMaxAge: 3600,
+
+  // Dialect auto: how far ahead they may lie, in seconds.
+  // timestampMaxAhead: 600,
 
   // Samples of a timer kept exactly in an interval; above, percentiles are within 0.1 %.
   // exactSamples: 1024,

@@ -54,7 +54,8 @@
 //!    fixed, so no value can grow memory beyond them.
 //! 6. **The kernel's count is the only way to the bytes received** ([`ingest::packet::Batch`]).
 //! 7. **The plain reading is the specification.** [`ingest::parse::line()`] follows the reference step by
-//!    step; the fast path, the masks and the table are compared with an independent oracle by the tests.
+//!    step, and [`ingest::dogstatsd::line()`] is dialect auto; the fast path, the masks and the table are
+//!    compared with independent oracles by the tests.
 //! 8. **A backend knows snapshots and nothing upstream.** It may be slow or dead; its outbox is
 //!    bounded, and what it loses is counted.
 //! 9. **Every loss has a counter** ([`metric::meter::METERS`]): values sent = values taken + values

@@ -430,13 +430,11 @@ fn plain_values_of_datadog_of_pypi_arrive() {
 }
 
 #[test]
-#[ignore = "needs dialect auto to read h and d and to fold the order of tags"]
 fn datadog_of_pypi_arrives_tag_for_tag() {
     hold(&DATADOG, |_| true);
 }
 
 #[test]
-#[ignore = "needs dialect auto to keep |c:, |e: and |card: out of names"]
 fn datadog_of_pypi_arrives_without_the_marks_for_an_agent() {
     hold(&DATADOG_MARKED, |_| true);
 }
@@ -447,7 +445,6 @@ fn plain_values_of_hot_shots_arrive() {
 }
 
 #[test]
-#[ignore = "needs dialect auto to read h and d and to fold the order of tags"]
 fn hot_shots_arrives_tag_for_tag() {
     hold(&HOT_SHOTS, |_| true);
 }
@@ -462,7 +459,6 @@ fn plain_values_of_hot_shots_arrive_over_a_unix_socket() {
 }
 
 #[test]
-#[ignore = "needs dialect auto to keep |c: and |card: out of names"]
 fn hot_shots_arrives_without_the_marks_for_an_agent() {
     hold(&HOT_SHOTS_MARKED, |_| true);
 }
@@ -473,13 +469,11 @@ fn plain_values_of_node_statsd_arrive() {
 }
 
 #[test]
-#[ignore = "needs dialect auto to read h"]
 fn node_statsd_arrives_tag_for_tag() {
     hold(&NODE_STATSD, |_| true);
 }
 
 #[test]
-#[ignore = "needs dialect auto to read h, d, m and packed values, and to fold the order of tags"]
 fn cadence_arrives_tag_for_tag() {
     hold(&CADENCE, |_| true);
 }
@@ -490,7 +484,6 @@ fn plain_values_of_dogstatsd_of_crates_io_arrive() {
 }
 
 #[test]
-#[ignore = "needs dialect auto to read h and d and to fold the order of tags"]
 fn dogstatsd_of_crates_io_arrives_tag_for_tag() {
     hold(&DOGSTATSD, |_| true);
 }

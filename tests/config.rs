@@ -88,6 +88,7 @@ fn every_setting_reaches_its_wing() {
         prefix_gauge: "pg".into(),
         prefix_set: "ps".into(),
         global_suffix: Some(String::new()),
+        tags_in_path: true,
         prefix_stats: "mystats".into(),
         flush_counts: false,
         sanitize_names: true,
@@ -108,7 +109,12 @@ fn every_setting_reaches_its_wing() {
             dialect: ingest::Dialect::Statsd,
             sanitize_names: false,
             mapping: Mapping::default(),
+            name_tags: true,
             exact_samples: 64,
+            stamps: ingest::Stamps {
+                max_age: 7200,
+                max_ahead: 0,
+            },
         },
         flush: flush::Options {
             interval: Duration::from_millis(500),
@@ -944,7 +950,7 @@ fn every_setting_of_librato_reaches_it() {
             ("os".into(), "\"linux\"".into()),
             ("rack".into(), "\"7\"".into()),
         ],
-        folded_tags: false,
+        folded_tags: true,
         source_regex: Some(pattern(r"^([^.]+)\.", "i")),
         include: vec![
             pattern(r"^my\.", "g"),
@@ -976,6 +982,7 @@ fn every_setting_of_librato_reaches_it() {
         email: "e".into(),
         token: "t".into(),
         host: Some(host_name()),
+        folded_tags: true,
         snap: 2,
         ..librato::Options::default()
     };
@@ -1216,8 +1223,6 @@ fn keys_are_looked_up_as_they_are_nested() {
             "cfg:1:2: graphite.prefixSet: unknown key, ignored (write graphite: { prefixSet: ... })",
             "cfg:1:29: influxdb: unknown key, ignored",
             "cfg:1:52: port is written twice, the last one counts (remove one of them; the first is at line 1)",
-            "cfg:1:70: dialect: of the DogStatsD additions this version has tags in Librato alone, auto is \
-             otherwise as statsd",
         ]
     );
 }

@@ -1,8 +1,10 @@
 //! The server against the naive reference: what its parser reads, and what it sends to Graphite.
 
 mod parsed;
+#[allow(dead_code, reason = "each test program uses a part of it")]
 mod pipeline;
 mod reference;
+#[allow(dead_code, reason = "each test program uses a part of it")]
 mod traffic;
 
 use pipeline::Pipeline;

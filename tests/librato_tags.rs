@@ -80,7 +80,7 @@ fn tags_become_tags_and_what_cannot_is_left_out_and_said() {
         ]
     );
     assert!(
-        log.contains("librato: 2 tags of a flush were left out"),
+        log.contains("librato: 1 tags of a flush were left out"),
         "{log}"
     );
 }

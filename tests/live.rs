@@ -189,6 +189,7 @@ const WRITTEN_BY_HAND: &str = r#"/*
 , mgmt_port: ADMIN, mgmt_address: "127.0.0.1"
 , backends: [ "./backends/graphite" ]
 , flushInterval: 1000
+, dialect: "statsd" // unknown to the original
 , percentThreshold: [ 90, 95, ]
 , deleteCounters: true
 , deleteSets: 1

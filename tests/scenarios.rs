@@ -81,6 +81,7 @@ scenarios! {
     sets_of_several_flows = "sets-of-several-flows.txt",
     timer_beyond_the_exact_limit = "timer-beyond-the-exact-limit.txt",
     timestamp_lag = "timestamp-lag.txt",
+    weighted_timers = "weighted-timers.txt",
 }
 
 #[test]

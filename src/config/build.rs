@@ -86,25 +86,23 @@ fn log_options(values: &Values) -> log::Options {
 
 fn ingest_options(values: &Values, checker: &mut Checker<'_>) -> ingest::Options {
     let default = ingest::Options::default();
-    let mut dialect = default.dialect;
-    if let Some((Typed::Text(name), place)) = values.get("dialect")
-        && name == "auto"
-    {
-        dialect = ingest::Dialect::Auto;
-        checker.warn(
-            *place,
-            "dialect",
-            "of the DogStatsD additions this version has tags in Librato alone, auto is otherwise as statsd",
-            "",
-        );
-    }
     let sanitize_names = flag(values, "keyNameSanitize").unwrap_or(default.sanitize_names);
+    let seconds =
+        |name| number(values, name).map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
     ingest::Options {
-        dialect,
+        dialect: match text(values, "dialect").as_deref() {
+            Some("statsd") => ingest::Dialect::Statsd,
+            _ => default.dialect,
+        },
         sanitize_names,
         mapping: mapping(values, sanitize_names, checker),
+        name_tags: flag(values, "nameTags").unwrap_or(default.name_tags),
         exact_samples: number(values, "exactSamples")
             .map_or(default.exact_samples, |samples| samples as usize),
+        stamps: ingest::Stamps {
+            max_age: seconds("timestampMaxAge").unwrap_or(default.stamps.max_age),
+            max_ahead: seconds("timestampMaxAhead").unwrap_or(default.stamps.max_ahead),
+        },
     }
 }
 
@@ -507,6 +505,7 @@ fn graphite_options(values: &Values) -> graphite::Options {
         prefix_gauge: text(values, "graphite.prefixGauge").unwrap_or(default.prefix_gauge),
         prefix_set: text(values, "graphite.prefixSet").unwrap_or(default.prefix_set),
         global_suffix: text(values, "graphite.globalSuffix"),
+        tags_in_path: text(values, "graphite.tags").is_some_and(|tags| tags == "name"),
         prefix_stats: text(values, "prefixStats").unwrap_or(default.prefix_stats),
         flush_counts: flag(values, "flush_counts").unwrap_or(default.flush_counts),
         sanitize_names: !flag(values, "keyNameSanitize").unwrap_or(true),

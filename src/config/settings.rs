@@ -227,6 +227,7 @@ pub const SETTINGS: &[Setting] = &[
     row("graphite.prefixGauge", Kind::Part, "\"gauges\"", "Graphite: second part of the names of gauges.").reloaded(),
     row("graphite.prefixSet", Kind::Part, "\"sets\"", "Graphite: second part of the names of sets.").reloaded(),
     row("graphite.globalSuffix", Kind::Spelled, "undefined", "Graphite: last part of every name.").reloaded(),
+    row("graphite.tags", Kind::Choice(&["carbon", "name"]), "\"carbon\"", "Graphite: tags as carbon's NAME;k=v, or name to make them a part of the path, NAME.k.v.").reloaded(),
     row("console.prettyprint", Kind::Flag, "false", "Console: colours, and nested objects in full.").reloaded(),
     row("console.format", Kind::Choice(&["node", "json"]), "\"node\"", "Console: node for StatsD's own layout, json for one object a line.").reloaded(),
     row("librato.email", Kind::Text, "undefined", "Librato: who signs in; needed.").reloaded(),
@@ -253,7 +254,10 @@ pub const SETTINGS: &[Setting] = &[
 
     row("threads", Kind::Number(number("whole number", 1, 1024)), "undefined", "Workers for each listener; without it, one for each core."),
     row("pinThreads", Kind::Exact, "true", "Pin each worker to a core; more workers than cores share them."),
-    row("dialect", Kind::Choice(&["statsd", "auto"]), "\"statsd\"", "Protocol: statsd, or auto for statsd with the DogStatsD additions."),
+    row("dialect", Kind::Choice(&["auto", "statsd"]), "\"auto\"", "Protocol: auto for StatsD's with the additions of DogStatsD, statsd for the original's to the letter."),
+    row("nameTags", Kind::Flag, "false", "Dialect auto: read tags in names, as Telegraf's name,k=v and SignalFx's name[k=v].").reloaded(),
+    row("timestampMaxAge", Kind::Number(number("number of seconds", 0, 3_153_600_000)), "3600", "Dialect auto: how far back |T timestamps may lie, in seconds.").reloaded(),
+    row("timestampMaxAhead", Kind::Number(number("number of seconds", 0, 3_153_600_000)), "600", "Dialect auto: how far ahead they may lie, in seconds.").reloaded(),
     row("exactSamples", Kind::Number(number("whole number", 1, 1_000_000)), "1024", "Samples of a timer kept exactly in an interval; above, percentiles are within 0.1 %."),
     // The kernel doubles what is asked for, and counts in an int.
     row("receiveBuffer", Kind::Number(number("number of bytes", 4096, (i32::MAX / 2) as u64)), "16777216", "Receive buffer of each worker's socket."),

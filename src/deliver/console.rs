@@ -5,7 +5,8 @@ mod json;
 use super::inspector::{self, Value, inspect};
 use super::number;
 use crate::metric::meter::METERS;
-use crate::metric::snapshot::{SelfMetric, Set, Snapshot, Statistic, Timer};
+use crate::metric::sample::Kind;
+use crate::metric::snapshot::{SelfMetric, Set, Snapshot, Stamped, Statistic, Timer};
 use crate::runtime::date;
 use std::io::{self, Write};
 
@@ -55,6 +56,12 @@ fn object(snapshot: &Snapshot, how: inspector::Options, out: &mut Vec<u8>) -> io
     )?;
     inspect(value(snapshot), how, out);
     out.push(b'\n');
+    for stamped in &snapshot.stamped {
+        let name = stamped.name.escape_debug();
+        write!(out, "STAMPED {} {name} ", kind(stamped))?;
+        number::write(out, stamped.value);
+        writeln!(out, " {}", stamped.timestamp)?;
+    }
     let is_loss = |metric: &&SelfMetric| {
         let meter = METERS.iter().find(|meter| meter.name == metric.name);
         metric.value > 0.0 && meter.is_some_and(|meter| meter.loss)
@@ -69,6 +76,14 @@ fn object(snapshot: &Snapshot, how: inspector::Options, out: &mut Vec<u8>) -> io
         out.push(b'\n');
     }
     Ok(())
+}
+
+/// Where a value with a time of its own belongs.
+fn kind(stamped: &Stamped) -> &'static str {
+    match stamped.kind {
+        Kind::Gauge => "gauge",
+        _ => "counter",
+    }
 }
 
 /// The object the reference prints.

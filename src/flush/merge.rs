@@ -4,11 +4,13 @@
 //! the time a gauge has left are the flusher's alone.
 
 use super::Options;
-use crate::metric::cell::{self, Spare};
+use crate::metric::cell::{self, Point, Spare};
 use crate::metric::harvest::{Harvest, Part};
 use crate::metric::registry::{Name, NameId, Registry};
 use crate::metric::sample::Kind;
 use crate::metric::set::Members;
+use crate::metric::snapshot::Stamped;
+use std::collections::BTreeMap;
 
 /// One kind's cells and names, by id.
 #[derive(Debug, Default)]
@@ -79,6 +81,8 @@ pub struct State {
     pub gauges: Column<Gauge>,
     /// Members.
     pub sets: Column<Members>,
+    /// Values with times of their own, by kind, name and Unix seconds.
+    points: BTreeMap<(Kind, NameId, i64), Point>,
     /// Counters that are never deleted.
     kept_counters: Vec<bool>,
     /// Emptied histograms, for the harvests that go back to the workers.
@@ -98,6 +102,7 @@ impl State {
             timers: Column::default(),
             gauges: Column::default(),
             sets: Column::default(),
+            points: BTreeMap::new(),
             kept_counters: Vec::new(),
             spare: Spare::new(),
             exact_samples: options.exact_samples,
@@ -185,12 +190,15 @@ impl State {
             .iter()
             .filter(|part| part.histogram.is_some())
             .count();
-        let mut rest = &harvest.samples[..];
+        let (mut rest, mut weights_left) = (&harvest.samples[..], &harvest.weights[..]);
         for part in harvest.timers.drain(..) {
             let (samples, others) = rest.split_at(part.samples);
             rest = others;
+            let (weights, others) = weights_left.split_at(part.weights);
+            weights_left = others;
             self.timers.hit(part.id, part.hits).merge(
                 samples,
+                weights,
                 part.weight,
                 part.histogram,
                 self.exact_samples,
@@ -198,6 +206,7 @@ impl State {
             );
         }
         harvest.samples.clear();
+        harvest.weights.clear();
         // As many go back as came: the worker will likely need them again.
         let kept = self.spare.len().saturating_sub(folded);
         harvest.spare.extend(self.spare.drain(kept..));
@@ -209,6 +218,31 @@ impl State {
         for Part { id, hits, cell } in harvest.sets.drain(..) {
             self.sets.hit(id, hits).unite(cell);
         }
+        for part in harvest.points.drain(..) {
+            let known = self.points.entry((part.kind, part.id, part.at));
+            known
+                .and_modify(|known| known.merge(part.kind, part.point))
+                .or_insert(part.point);
+        }
+    }
+
+    /// Hands over what has a time of its own: counters before gauges, each in order of first appearance and
+    /// of time.
+    pub fn take_points(&mut self) -> Vec<Stamped> {
+        let points = std::mem::take(&mut self.points).into_iter();
+        let stamped = points.map(|((kind, id, at), point)| {
+            let names = match kind {
+                Kind::Gauge => &self.gauges.names,
+                _ => &self.counters.names,
+            };
+            Stamped {
+                kind,
+                name: names[id.index()].clone(),
+                timestamp: at,
+                value: point.value,
+            }
+        });
+        stamped.collect()
     }
 
     /// Learns the names given out since the last flush.

@@ -378,9 +378,7 @@ impl Flusher {
         for (name, timer) in self.state.timers.living() {
             let (statistics, samples) = (snapshot.statistics.len(), snapshot.samples.len());
             if let Some(histogram) = &timer.histogram {
-                self.outside
-                    .timer_samples_outside
-                    .add(histogram.grid.below + histogram.grid.above);
+                self.outside.timer_samples_outside.add(histogram.outside());
             }
             self.statistics.of(name, timer, &mut snapshot.statistics);
             snapshot.samples.extend_from_slice(&timer.samples);
@@ -391,10 +389,12 @@ impl Flusher {
                 folded: timer
                     .histogram
                     .as_ref()
-                    .map_or(0, |histogram| histogram.moments.count),
-                distribution: (timer.histogram.as_ref())
-                    .filter(|_| self.options.keep_distributions)
-                    .map(|histogram| Box::new(statistics::distribution(histogram))),
+                    .map_or(0, |histogram| histogram.all_moments().count),
+                distribution: if self.options.keep_distributions {
+                    statistics::distribution(timer).map(Box::new)
+                } else {
+                    None
+                },
             });
         }
         for (name, gauge) in self.state.gauges.living() {
@@ -412,6 +412,8 @@ impl Flusher {
                 members: std::mem::take(members),
             })
             .collect();
+        snapshot.stamped = self.state.take_points();
+        snapshot.interval_seconds = seconds;
         self.state.reset(&self.options);
         let totals = Totals::read(&self.total, &self.outside);
         snapshot.self_metrics = totals.since(&std::mem::replace(&mut self.flushed, totals));
@@ -494,6 +496,7 @@ mod tests {
                 id: registry.id(Kind::Timer, name),
                 hits: samples,
                 samples: samples as usize,
+                weights: 0,
                 weight: f64::from(samples),
                 histogram: None,
             });
@@ -509,11 +512,11 @@ mod tests {
         let many = snapshot.timers[1].distribution.as_deref().expect("kept");
         assert_eq!(
             (many.count, many.sum, many.min, many.max),
-            (4, 6.0, 0.0, 3.0)
+            (4.0, 6.0, 0.0, 3.0)
         );
         assert_eq!(many.squares_apart, 5.0);
         let counts: Vec<_> = many.runs.iter().map(|(_, count)| *count).collect();
-        assert_eq!(counts, [1; 4]);
+        assert_eq!(counts, [1.0; 4]);
         assert_eq!(snapshot.thresholds, [90.0]);
     }
 }

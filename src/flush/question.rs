@@ -114,7 +114,10 @@ impl Flusher {
             }
             Question::Timers(answer) => {
                 let samples = state.timers.living().map(|(name, timer)| {
-                    let folded = timer.histogram.as_ref().map(|it| it.moments.count as usize);
+                    let folded = timer
+                        .histogram
+                        .as_ref()
+                        .map(|it| it.all_moments().count as usize);
                     let shown = if folded.is_none() { EXCERPT } else { 0 };
                     let excerpt = Excerpt {
                         first: timer.samples.iter().take(shown).copied().collect(),

@@ -6,13 +6,16 @@
 //! Q[k-1]; for p <= 0, `lower_p` = x[n-k] and the sums are those of the k largest. `mean_p` =
 //! `sum_p` / k. `std` is the population's. The sample rate weighs in `count` and `count_ps` only.
 //!
+//! In dialect auto a sampled value counts as often as it stands for an event: n is the sum of the weights, a
+//! rank may fall within a value, and all fields are what they would be if it had come so often.
+//!
 //! Past the exact limit counts, sums, extremes, mean and std stay exact (to rounding); a percentile
 //! is the middle of its slot, within 0.05 % of the true one, and so are the sums up to it (0.1 % for
 //! squares).
 
 use super::{HistogramRule, Options, Threshold};
 use crate::metric::cell::Timer;
-use crate::metric::histogram::{self, Histogram};
+use crate::metric::histogram::{self, Histogram, Moments};
 use crate::metric::snapshot::{Distribution, Statistic};
 use hdrhistogram::Histogram as Hdr;
 use std::sync::Arc;
@@ -120,9 +123,18 @@ impl Statistics {
         let whole = self.thresholds.len() * PERCENTILE_FIELDS;
         if let Some(histogram) = &mut timer.histogram {
             // Counted in memory by now, but what came last may still be raw.
-            histogram.fold(&timer.samples);
+            histogram.fold(&timer.samples, &timer.weights);
             timer.samples.clear();
-            self.sketched(histogram, timer.weight, &mut push);
+            timer.weights.clear();
+            if histogram.weighted.is_some() {
+                let (runs, moments) = (weighted_runs(histogram), histogram.all_moments());
+                self.weighted(&runs, &moments, timer.weight, &mut push);
+            } else {
+                self.sketched(histogram, timer.weight, &mut push);
+            }
+        } else if !timer.weights.is_empty() {
+            let runs = sort_weighted(timer);
+            self.weighted(&runs, &Moments::of_weighted(&runs), timer.weight, &mut push);
         } else if timer.samples.is_empty() {
             push(whole + 4, 0.0);
             push(whole + 3, 0.0);
@@ -283,18 +295,91 @@ impl Statistics {
             .for_each(|(part, value)| push(first + part, value));
     }
 
+    /// Of values that are ascending, with their weights. As the exact way does for each value as often as it
+    /// weighs, partly where a rank falls within it.
+    fn weighted(
+        &mut self,
+        runs: &[(f64, f64)],
+        moments: &Moments,
+        weight: f64,
+        push: &mut impl FnMut(usize, f64),
+    ) {
+        let ranks = WeightedRanks::new(runs);
+        let (n, total) = (ranks.total(), (moments.sum, moments.sum_squares));
+        for (index, Threshold { percent, .. }) in self.thresholds.iter().enumerate() {
+            let first = index * PERCENTILE_FIELDS;
+            let mut fields = |fields: [f64; PERCENTILE_FIELDS]| {
+                let fields = fields.into_iter().enumerate();
+                fields.for_each(|(part, value)| push(first + part, value));
+            };
+            let from_below = *percent > 0.0;
+            if n <= 1.0 {
+                // As of a single value: all of it.
+                let boundary = if from_below { moments.max } else { moments.min };
+                let Moments {
+                    sum, sum_squares, ..
+                } = *moments;
+                fields([n, sum / n, boundary, sum, sum_squares]);
+                continue;
+            }
+            let mut k = (percent.abs() / 100.0 * n + 0.5).floor();
+            if k < 1.0 {
+                continue;
+            }
+            if percent.abs() <= 100.0 {
+                // A whole rank may be above what is no whole number.
+                k = k.min(n);
+            }
+            // Beyond the ends: as in the exact way.
+            if k > n {
+                push(first, k);
+                push(first + 1, f64::NAN);
+                if !from_below {
+                    push(first + 3, f64::NAN);
+                    push(first + 4, f64::NAN);
+                }
+            } else if from_below {
+                let (sum, squares) = if k == n { total } else { ranks.sums(k) };
+                fields([k, sum / k, ranks.value(k), sum, squares]);
+            } else if k == n {
+                fields([k, f64::NAN, moments.min, f64::NAN, f64::NAN]);
+            } else {
+                let rest = ranks.sums(n - k);
+                let (sum, squares) = (total.0 - rest.0, total.1 - rest.1);
+                fields([k, sum / k, ranks.value_above(n - k), sum, squares]);
+            }
+        }
+        let median = (ranks.value(n / 2.0) + ranks.value_above(n / 2.0)) / 2.0;
+        let first = self.thresholds.len() * PERCENTILE_FIELDS;
+        let values = [
+            moments.std(),
+            moments.max,
+            moments.min,
+            weight,
+            weight / self.interval_seconds,
+            moments.sum,
+            moments.sum_squares,
+            moments.sum / moments.weight,
+            median,
+        ];
+        values
+            .into_iter()
+            .enumerate()
+            .for_each(|(part, value)| push(first + part, value));
+    }
+
     fn bins(&self, rule: usize, timer: &Timer, push: &mut impl FnMut(usize, f64)) {
         let mut below = match &timer.histogram {
-            Some(histogram) => runs(histogram),
+            Some(histogram) => weighted_runs(histogram),
             None if timer.samples.is_empty() => return,
-            None => timer.samples.iter().map(|value| (*value, 1)).collect(),
+            None => pairs(timer),
         }
         .into_iter()
         .peekable();
         let fields = &self.rule_fields[rule];
         let mut counts = Vec::with_capacity(fields.len());
         for (bin, field) in self.rules[rule].bins.iter().zip(fields) {
-            let mut count = 0;
+            let mut count = 0.0;
             while let Some((_, more)) =
                 below.next_if(|(value, _)| bin.below.is_none_or(|end| *value < end))
             {
@@ -306,7 +391,7 @@ impl Statistics {
             }
         }
         for (field, count) in counts {
-            push(field, count as f64);
+            push(field, count);
         }
     }
 }
@@ -379,16 +464,125 @@ fn runs(histogram: &Histogram) -> Vec<(f64, u64)> {
     runs
 }
 
-/// Everything a histogram tells of its samples, for a backend with statistics of its own.
-pub(super) fn distribution(histogram: &Histogram) -> Distribution {
-    let moments = &histogram.moments;
-    Distribution {
-        count: moments.count,
+/// [`runs`] with those that do not count once.
+fn weighted_runs(histogram: &Histogram) -> Vec<(f64, f64)> {
+    let Some(weighted) = &histogram.weighted else {
+        let runs = runs(histogram).into_iter();
+        return runs.map(|(value, count)| (value, count as f64)).collect();
+    };
+    let (grid, all) = (&histogram.grid, histogram.all_moments());
+    let mut slots: Vec<(f64, f64)> = weighted.slots().collect();
+    slots.extend(grid.slots().map(|(low, count)| (low, count as f64)));
+    slots.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    let half = 1.0 / (2 * histogram::SLOTS) as f64;
+    let middle = |low: f64| (low + octave(low) * half).clamp(all.min, all.max);
+    let below = (all.min, grid.below as f64 + weighted.below);
+    let zeros = (0.0, grid.zeros as f64 + weighted.zeros);
+    let above = (all.max, grid.above as f64 + weighted.above);
+    let slots = slots.into_iter().map(|(low, weight)| (middle(low), weight));
+    let runs = [below, zeros].into_iter().chain(slots).chain([above]);
+    runs.filter(|(_, weight)| *weight > 0.0).collect()
+}
+
+/// Every sample of a timer with its weight.
+fn pairs(timer: &Timer) -> Vec<(f64, f64)> {
+    let mut weights = timer.weights.iter().peekable();
+    let pair = |(at, sample): (usize, &f64)| {
+        let weight = weights.next_if(|(place, _)| *place as usize == at);
+        (*sample, weight.map_or(1.0, |(_, weight)| *weight))
+    };
+    timer.samples.iter().enumerate().map(pair).collect()
+}
+
+/// Sorts samples that have weights, and returns both.
+fn sort_weighted(timer: &mut Timer) -> Vec<(f64, f64)> {
+    let mut runs = pairs(timer);
+    runs.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    timer.weights.clear();
+    for (at, (sample, weight)) in runs.iter().enumerate() {
+        timer.samples[at] = *sample;
+        if *weight != 1.0 {
+            timer.weights.push((at as u32, *weight));
+        }
+    }
+    runs
+}
+
+/// What a histogram tells of its samples, or samples that have weights, for a backend with statistics of its
+/// own; `None` when the samples say all. After [`Statistics::of`].
+pub(super) fn distribution(timer: &Timer) -> Option<Distribution> {
+    let (runs, moments) = match &timer.histogram {
+        Some(histogram) => (weighted_runs(histogram), histogram.all_moments()),
+        None if timer.weights.is_empty() => return None,
+        None => {
+            let runs = pairs(timer);
+            let moments = Moments::of_weighted(&runs);
+            (runs, moments)
+        }
+    };
+    Some(Distribution {
+        count: moments.weight,
         sum: moments.sum,
         min: moments.min,
         max: moments.max,
         squares_apart: moments.squares_apart(),
-        runs: runs(histogram),
+        runs,
+    })
+}
+
+/// Answers for ascending values with weights. A rank is a part of the whole weight, and need not be whole.
+struct WeightedRanks<'a> {
+    runs: &'a [(f64, f64)],
+    /// Of each run and all below it: weight, sum, sum of squares.
+    up_to: Vec<[f64; 3]>,
+}
+
+impl<'a> WeightedRanks<'a> {
+    /// There is at least one run.
+    fn new(runs: &'a [(f64, f64)]) -> Self {
+        let mut all = [0.0; 3];
+        let up_to = runs.iter().map(|(value, weight)| {
+            all[0] += weight;
+            all[1] += weight * value;
+            all[2] += weight * value * value;
+            all
+        });
+        Self {
+            up_to: up_to.collect(),
+            runs,
+        }
+    }
+
+    fn total(&self) -> f64 {
+        self.up_to[self.up_to.len() - 1][0]
+    }
+
+    /// The run that rank `k` is in, the last one where rounding takes it past the end.
+    fn run(&self, below: impl Fn(f64) -> bool) -> usize {
+        let at = self.up_to.partition_point(|all| below(all[0]));
+        at.min(self.runs.len() - 1)
+    }
+
+    /// The smallest value that with all below it weighs as much as `k`.
+    fn value(&self, k: f64) -> f64 {
+        self.runs[self.run(|weight| weight < k)].0
+    }
+
+    /// The smallest value that with all below it weighs more.
+    fn value_above(&self, k: f64) -> f64 {
+        self.runs[self.run(|weight| weight <= k)].0
+    }
+
+    /// Sum and sum of squares of the smallest values that weigh `k` together.
+    fn sums(&self, k: f64) -> (f64, f64) {
+        let at = self.run(|weight| weight < k);
+        let [before, sum, squares] = at.checked_sub(1).map_or([0.0; 3], |at| self.up_to[at]);
+        let [weight, all, all_squares] = self.up_to[at];
+        if k >= weight {
+            return (all, all_squares);
+        }
+        let (value, part) = (self.runs[at].0, k - before);
+        (sum + part * value, squares + part * value * value)
     }
 }
 

@@ -64,6 +64,11 @@ impl Mapping {
         }
     }
 
+    /// Whether there is no rule.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
     /// What a name with its tags becomes; `None` when it is dropped.
     pub fn map(&self, kind: Kind, name: String, sanitize: bool) -> Option<String> {
         if self.rules.is_empty() {

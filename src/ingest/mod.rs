@@ -5,6 +5,7 @@
 //! seen, the growth of a timer or of a gauge's deltas, a new set member, the begin of a line of a stream,
 //! and once a batch to read ahead of a large table.
 
+pub mod dogstatsd;
 pub mod key;
 pub mod mapping;
 pub mod name;
@@ -20,13 +21,14 @@ use crate::metric::cell::Stamp;
 use crate::metric::copied::Feed;
 use crate::metric::harvest::{Harvest, Tally};
 use crate::metric::sample::{Reject, Sample, Value};
-use crate::runtime::clock::monotonic_ns;
+use crate::runtime::clock::{Clock, monotonic_ns};
 use crate::runtime::log;
 use crate::runtime::stop::Stop;
 use crate::runtime::sys::thread::precise_sleep;
 use crossbeam::channel::Sender;
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
+use dogstatsd::Notice;
 use key::Spelling;
 use mapping::Mapping;
 use packet::{Batch, Packet};
@@ -42,9 +44,9 @@ use table::Table;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Dialect {
     /// The reference's protocol, to the bit, except that what crashes it is a bad line.
-    #[default]
     Statsd,
     /// The reference's documented protocol with DogStatsD added.
+    #[default]
     Auto,
 }
 
@@ -57,17 +59,42 @@ pub struct Options {
     pub sanitize_names: bool,
     /// What becomes of names (`mappings`).
     pub mapping: Mapping,
+    /// Dialect auto: read tags that stand in names, `name,k=v` and `name[k=v]` (`nameTags`).
+    pub name_tags: bool,
     /// Raw samples a timer keeps per interval before it becomes a histogram (`exactSamples`).
     pub exact_samples: usize,
+    /// Dialect auto: which timestamps are taken.
+    pub stamps: Stamps,
+}
+
+/// How far the timestamp of a value may be from now, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamps {
+    /// Back (`timestampMaxAge`).
+    pub max_age: i64,
+    /// Ahead (`timestampMaxAhead`).
+    pub max_ahead: i64,
+}
+
+/// What Datadog takes.
+impl Default for Stamps {
+    fn default() -> Self {
+        Self {
+            max_age: 3600,
+            max_ahead: 600,
+        }
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
-            dialect: Dialect::Statsd,
+            dialect: Dialect::default(),
             sanitize_names: true,
             mapping: Mapping::default(),
+            name_tags: false,
             exact_samples: 1024,
+            stamps: Stamps::default(),
         }
     }
 }
@@ -164,7 +191,8 @@ pub trait Intake {
 }
 
 /// Takes packets until told to stop, then what is queued, and hands over a last harvest.
-pub fn run(worker: usize, source: impl Source, table: Table, link: &Link) {
+pub fn run(worker: usize, source: impl Source, mut table: Table, link: &Link) {
+    table.pass_notices_on(link.copies.is_some());
     let recording = Recording {
         worker,
         table,
@@ -311,6 +339,13 @@ pub fn take_packets<'a>(packets: impl Iterator<Item = Packet<'a>>, table: &mut T
     }
 }
 
+/// The one thing in a line that has to do with the clock on the wall.
+#[cold]
+fn take_stamped(table: &mut Table, sample: &Sample<'_>, at: i64, line: &[u8]) {
+    let now = table.unix_time(|| (Clock::Real.now_ms() / 1000).cast_signed());
+    table.take_stamped(sample, at, line, now);
+}
+
 /// Reads packets into a table, whose accounts it keeps.
 trait Recorder<'a>: Reader<'a> + Sized {
     fn table(&mut self) -> &mut Table;
@@ -338,6 +373,10 @@ impl Recorder<'_> for Direct<'_> {
 }
 
 impl<'a> Reader<'a> for Direct<'_> {
+    fn dialect(&self) -> Dialect {
+        self.table.dialect()
+    }
+
     #[inline(always)]
     fn sample(&mut self, sample: Sample<'a>, window: &[u8; BLOCK]) {
         self.table.record(&sample, window);
@@ -345,6 +384,14 @@ impl<'a> Reader<'a> for Direct<'_> {
 
     fn odd(&mut self, result: Result<Sample<'a>, Reject>, line: &'a [u8]) {
         self.table.take_odd(result, line);
+    }
+
+    fn stamped(&mut self, sample: Sample<'a>, at: i64, line: &'a [u8]) {
+        take_stamped(self.table, &sample, at, line);
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        self.table.take_notice(notice);
     }
 }
 
@@ -375,6 +422,10 @@ impl<'a> Recorder<'a> for Ahead<'_, 'a> {
 }
 
 impl<'a> Reader<'a> for Ahead<'_, 'a> {
+    fn dialect(&self) -> Dialect {
+        self.table.dialect()
+    }
+
     #[inline(always)]
     fn sample(&mut self, sample: Sample<'a>, window: &[u8; BLOCK]) {
         if self.waiting.len() == AHEAD {
@@ -388,6 +439,15 @@ impl<'a> Reader<'a> for Ahead<'_, 'a> {
         // In order: a gauge is what was written to it last.
         self.settle();
         self.table.take_odd(result, line);
+    }
+
+    fn stamped(&mut self, sample: Sample<'a>, at: i64, line: &'a [u8]) {
+        self.settle();
+        take_stamped(self.table, &sample, at, line);
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        self.table.take_notice(notice);
     }
 }
 

@@ -1,6 +1,7 @@
 //! A spelling -> the name it stands for. Only for spellings never seen: allocation is fine here.
 
 use crate::metric::name::cleaned;
+use std::borrow::Cow;
 
 /// The name the reference would store: tags appended as `;k=v`, then cleaned unless `sanitize` is off.
 pub fn canonical(name: &[u8], tags: &[u8], sanitize: bool) -> String {
@@ -15,9 +16,132 @@ pub fn canonical(name: &[u8], tags: &[u8], sanitize: bool) -> String {
     if sanitize { cleaned(&key) } else { key }
 }
 
+/// A name as dialect auto has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tagged {
+    /// The path and its tags as `;k=v`, in the order written.
+    pub shown: String,
+    /// The same with the tags sorted, when that is another order: what all its spellings have in common.
+    pub sorted: Option<String>,
+    /// Tags left out because they have no key.
+    pub keyless: u64,
+}
+
+/// The name of a spelling in dialect auto. A tag without a value has its key for one, since carbon takes none
+/// without; empty tags and those that come again are left out. With `in_name`, tags are also read from
+/// `name,k=v` and `name[k=v,l=w]`.
+pub fn tagged(name: &[u8], tags: &[u8], sanitize: bool, in_name: bool) -> Tagged {
+    let clean = |text: &str| {
+        if sanitize {
+            cleaned(text)
+        } else {
+            text.to_owned()
+        }
+    };
+    let name = String::from_utf8_lossy(name);
+    let (path, within) = if in_name {
+        tags_in_name(&name)
+    } else {
+        (Cow::from(&*name), "")
+    };
+    let mut pieces = path.split(';');
+    let mut shown = clean(pieces.next().unwrap_or_default());
+    let tags = String::from_utf8_lossy(tags);
+    let listed = tags
+        .split(',')
+        .map(|tag| tag.replace(';', "_").replacen(':', "=", 1));
+    let within = within.split(',').map(|tag| tag.replace(';', "_"));
+    let all = pieces.map(str::to_owned).chain(within).chain(listed);
+    let mut keyless = 0;
+    let mut found: Vec<String> = Vec::new();
+    for tag in all.map(|tag| clean(&tag)).filter(|tag| !tag.is_empty()) {
+        match tag.split_once('=') {
+            Some(("", _)) => keyless += 1,
+            None | Some((_, "")) => {
+                let key = tag.strip_suffix('=').unwrap_or(&tag);
+                found.push(format!("{key}={key}"));
+            }
+            Some(_) => found.push(tag),
+        }
+    }
+    // By tag, and of the same ones the first in front.
+    let mut order: Vec<usize> = (0..found.len()).collect();
+    order.sort_by_key(|at| &found[*at]);
+    order.dedup_by_key(|at| &found[*at]);
+    let append = |path: &str, order: &[usize]| {
+        order.iter().fold(path.to_owned(), |mut name, at| {
+            name.push(';');
+            name.push_str(&found[*at]);
+            name
+        })
+    };
+    let sorted = (!order.is_sorted()).then(|| append(&shown, &order));
+    order.sort_unstable();
+    shown = append(&shown, &order);
+    Tagged {
+        shown,
+        sorted,
+        keyless,
+    }
+}
+
+/// A name without its tags, and those: of `name[k=v,l=w].end` what is in the brackets, of `name,k=v` what is
+/// behind the comma.
+fn tags_in_name(name: &str) -> (Cow<'_, str>, &str) {
+    if let Some((begin, rest)) = name.split_once('[')
+        && let Some((tags, end)) = rest.split_once(']')
+    {
+        return (format!("{begin}{end}").into(), tags);
+    }
+    let (path, tags) = name.split_once(',').unwrap_or((name, ""));
+    (path.into(), tags)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tags_in_any_order_are_one_name() {
+        for (name, tags, shown, sorted) in [
+            ("a", "", "a", ""),
+            ("a", "t:v", "a;t=v", ""),
+            ("a", "t:v,u:w", "a;t=v;u=w", ""),
+            ("a", "u:w,t:v", "a;u=w;t=v", "a;t=v;u=w"),
+            ("a;u=w", "t:v", "a;u=w;t=v", "a;t=v;u=w"),
+            ("a;u=w;t=v", "", "a;u=w;t=v", "a;t=v;u=w"),
+            ("a", "u:w,,t:v,u:w,", "a;u=w;t=v", "a;t=v;u=w"),
+            ("a", "b,a:", "a;b=b;a=a", "a;a=a;b=b"),
+            ("a", "t:1,t:2", "a;t=1;t=2", ""),
+            ("a", "t:x;y;z", "a;t=x_y_z", ""),
+            ("b/c d", "e f:g/h", "b-c_d;e_f=g-h", ""),
+        ] {
+            let found = tagged(name.as_bytes(), tags.as_bytes(), true, false);
+            assert_eq!(found.shown, shown, "{name} {tags}");
+            assert_eq!(found.sorted.unwrap_or_default(), sorted, "{name} {tags}");
+            assert_eq!(found.keyless, 0);
+        }
+        let found = tagged(b"a", b":v,t:v,=", true, false);
+        assert_eq!((found.shown.as_str(), found.keyless), ("a;t=v", 2));
+    }
+
+    #[test]
+    fn tags_in_names_are_read_where_they_are_wanted() {
+        for (name, tags, off, on) in [
+            ("a,t=v,u=w", "", "at=vu=w", "a;t=v;u=w"),
+            ("a[t=v,u=w]", "", "at=vu=w", "a;t=v;u=w"),
+            ("a[t=v].b", "x:y", "at=v.b;x=y", "a.b;t=v;x=y"),
+            ("a[]b,", "", "ab", "ab"),
+            ("a[t=v", "", "at=v", "at=v"),
+            ("a]b", "", "ab", "ab"),
+            ("a,", "", "a", "a"),
+        ] {
+            for (in_name, shown) in [(false, off), (true, on)] {
+                let found = tagged(name.as_bytes(), tags.as_bytes(), true, in_name);
+                assert_eq!(found.shown, shown, "{name} {in_name}");
+            }
+        }
+    }
 
     #[test]
     fn names_are_cleaned_as_the_reference_does() {

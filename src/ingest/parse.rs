@@ -3,24 +3,39 @@
 //! Three ways, each for what the one before it leaves: a line of the shape `name:value|type` that ends within
 //! its first 64 bytes is read off the marks of those; one that is longer, or has a `|@rate` or `|#tags`, off
 //! marks found block by block; whatever is not of that shape goes to [`line()`], which follows the reference
-//! step by step and is the specification in code. All give the same for every line, which
-//! tests/differential.rs holds them to.
+//! step by step and is the specification in code; in dialect auto to [`dogstatsd::line()`], which begins with
+//! what DogStatsD's clients send. All give the same for every line, which tests/differential.rs and
+//! tests/dialect.rs hold them to. A plain line is the same in both dialects: only others ask which it is.
 
-use super::number;
+use super::dogstatsd::{self, Notice, TAGS_MAX};
 use super::scan::{self, BLOCK, Marks};
+use super::{Dialect, number};
 use crate::metric::sample::{Reject, Sample, Value};
 
 /// Takes what [`packet`] reads. Two ways in, so that the one nearly every line takes can be inlined.
 pub trait Reader<'a> {
+    /// How lines are read. Asked only about lines that are not plain.
+    fn dialect(&self) -> Dialect;
+
     /// A value of the common shape. `window` begins with the bytes of its line.
     fn sample(&mut self, sample: Sample<'a>, window: &[u8; BLOCK]);
 
     /// A value, good or refused, of any other line.
     fn odd(&mut self, result: Result<Sample<'a>, Reject>, line: &'a [u8]);
+
+    /// A value that came with its own time, in Unix seconds. Dialect auto only.
+    fn stamped(&mut self, sample: Sample<'a>, at: i64, line: &'a [u8]);
+
+    /// A line that is no metric and not bad. Dialect auto only.
+    fn notice(&mut self, notice: Notice);
 }
 
-/// For who wants the values alone.
+/// For who wants the values alone, in dialect statsd.
 impl<'a, F: FnMut(Result<Sample<'a>, Reject>)> Reader<'a> for F {
+    fn dialect(&self) -> Dialect {
+        Dialect::Statsd
+    }
+
     #[inline(always)]
     fn sample(&mut self, sample: Sample<'a>, _window: &[u8; BLOCK]) {
         self(Ok(sample));
@@ -29,6 +44,10 @@ impl<'a, F: FnMut(Result<Sample<'a>, Reject>)> Reader<'a> for F {
     fn odd(&mut self, result: Result<Sample<'a>, Reject>, _line: &'a [u8]) {
         self(result);
     }
+
+    fn stamped(&mut self, _sample: Sample<'a>, _at: i64, _line: &'a [u8]) {}
+
+    fn notice(&mut self, _notice: Notice) {}
 }
 
 /// Reads a datagram line by line and hands over each value.
@@ -51,8 +70,8 @@ pub fn packet<'a>(bytes: &'a [u8], reader: &mut impl Reader<'a>) -> u64 {
         let end = match plain_shape(rest, window, found, reader) {
             Some(end) => start + end,
             None => {
-                let (end, sample) =
-                    common_shape(bytes, start, &mut Marks::resumed(bytes, start, found));
+                let mut marks = Marks::resumed(bytes, start, found);
+                let (end, sample) = common_shape(bytes, start, &mut marks, reader.dialect());
                 match sample {
                     Some(sample) => reader.sample(sample, window),
                     None => odd(&bytes[start..end], reader),
@@ -69,8 +88,12 @@ pub fn packet<'a>(bytes: &'a [u8], reader: &mut impl Reader<'a>) -> u64 {
 #[cold]
 #[inline(never)]
 fn odd<'a>(text: &'a [u8], reader: &mut impl Reader<'a>) {
-    if !text.is_empty() {
-        line(text, |result| reader.odd(result, text));
+    if text.is_empty() {
+        return;
+    }
+    match reader.dialect() {
+        Dialect::Statsd => line(text, |result| reader.odd(result, text)),
+        Dialect::Auto => dogstatsd::line(text, reader),
     }
 }
 
@@ -152,6 +175,7 @@ fn common_shape<'a>(
     bytes: &'a [u8],
     start: usize,
     marks: &mut Marks<'a>,
+    dialect: Dialect,
 ) -> (usize, Option<Sample<'a>>) {
     // Past the end stands a newline, as it were.
     let at = |position: usize| bytes.get(position).copied().unwrap_or(b'\n');
@@ -186,13 +210,13 @@ fn common_shape<'a>(
                 *marks = Marks::from(bytes, mark + 1);
             }
         }
-        if at(mark) != b'\n' {
+        if at(mark) != b'\n' || tags.len() > TAGS_MAX || tags.ends_with(b"\r") {
             break 'odd;
         }
         let weight = match rate {
             None => 1.0,
-            Some(Some(rate)) => 1.0 / rate,
-            Some(None) => break 'odd,
+            Some(Some(rate)) if rate > 0.0 => 1.0 / rate,
+            Some(_) => break 'odd,
         };
         let text = &bytes[colon + 1..pipe];
         let value = match (
@@ -203,6 +227,7 @@ fn common_shape<'a>(
             (b"ms", Some(value)) if value >= 0.0 => Value::Time { value, weight },
             (b"g", Some(value)) => gauge(text.first().copied().unwrap_or(b'0'), value),
             (b"s", _) if !text.is_empty() => Value::Member(text),
+            (b"h" | b"d", Some(value)) if dialect == Dialect::Auto => Value::Time { value, weight },
             _ => break 'odd,
         };
         return (
@@ -222,36 +247,59 @@ fn common_shape<'a>(
 
 /// Reads one line the way the reference does, in its order, and hands over each of its values.
 #[cold]
-pub fn line<'a>(line: &'a [u8], mut visit: impl FnMut(Result<Sample<'a>, Reject>)) {
+pub fn line<'a>(line: &'a [u8], visit: impl FnMut(Result<Sample<'a>, Reject>)) {
+    values(line, Dialect::Statsd, visit);
+}
+
+/// [`line()`], its types and rates as a dialect has them. In dialect auto tags end at a `|`.
+pub(super) fn values<'a>(
+    line: &'a [u8],
+    dialect: Dialect,
+    mut visit: impl FnMut(Result<Sample<'a>, Reject>),
+) {
     let (metric, rest) = split_once(line, b"|#").unwrap_or((line, b""));
-    let tags = split_once(rest, b"|#").map_or(rest, |(tags, _)| tags);
+    let end: &[u8] = match dialect {
+        Dialect::Statsd => b"|#",
+        Dialect::Auto => b"|",
+    };
+    let tags = split_once(rest, end).map_or(rest, |(tags, _)| tags);
     let Some((name, values)) = split_once(metric, b":") else {
         // The reference takes a bare key for the value `1` without a type.
         return visit(Err(Reject::NoType));
     };
+    let too_long = dialect == Dialect::Auto && tags.len() > TAGS_MAX;
     for part in values.split(|byte| *byte == b':') {
-        visit(value(part).map(|value| Sample { name, tags, value }));
+        visit(match value(part, dialect) {
+            Ok(_) if too_long => Err(Reject::LongTags),
+            result => result.map(|value| Sample { name, tags, value }),
+        });
     }
 }
 
 /// Checks and reads one value part, `value|type[|@rate]`; further fields are ignored.
-fn value(part: &[u8]) -> Result<Value<'_>, Reject> {
+fn value(part: &[u8], dialect: Dialect) -> Result<Value<'_>, Reject> {
     let mut fields = part.split(|byte| *byte == b'|');
     let text = fields.next().unwrap_or_default();
     let kind = fields.next().ok_or(Reject::NoType)?;
-    let weight = match fields.next() {
-        None => 1.0,
-        Some(field) => 1.0 / rate(field).ok_or(Reject::BadRate)?,
+    let weight = match (fields.next(), dialect) {
+        (None, _) => 1.0,
+        (Some(field), Dialect::Statsd) => 1.0 / rate(field).ok_or(Reject::BadRate)?,
+        (Some(field), Dialect::Auto) => dogstatsd::weight(field).ok_or(Reject::BadRate)?,
     };
+    match dialect {
+        Dialect::Statsd => typed(text, kind, weight),
+        Dialect::Auto => dogstatsd::typed(text, kind, weight),
+    }
+}
+
+/// Reads a value by its type as the reference does.
+fn typed<'a>(text: &'a [u8], kind: &[u8], weight: f64) -> Result<Value<'a>, Reject> {
     // Validation looks at the type as written, what follows at the trimmed one, as in the reference:
     // `ms\r` may be negative, and a set with a trailing blank must be numeric.
     if kind == b"s" {
         return Ok(Value::Member(if text.is_empty() { b"0" } else { text }));
     }
-    if text.is_empty() {
-        return Err(Reject::EmptyValue);
-    }
-    let value = number::javascript(text).ok_or(Reject::NotANumber)?;
+    let value = numeric(text)?;
     if kind == b"ms" && value < 0.0 {
         return Err(Reject::NegativeTimer);
     }
@@ -263,9 +311,17 @@ fn value(part: &[u8]) -> Result<Value<'_>, Reject> {
     })
 }
 
+/// A value that has to be a number.
+pub(super) fn numeric(text: &[u8]) -> Result<f64, Reject> {
+    if text.is_empty() {
+        return Err(Reject::EmptyValue);
+    }
+    number::javascript(text).ok_or(Reject::NotANumber)
+}
+
 /// A gauge value is a change when its first character is a sign, and a level otherwise.
 #[inline]
-fn gauge<'a>(first: u8, value: f64) -> Value<'a> {
+pub(super) fn gauge<'a>(first: u8, value: f64) -> Value<'a> {
     match first {
         b'+' | b'-' => Value::GaugeAdd(value),
         _ => Value::GaugeSet(value),

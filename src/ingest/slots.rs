@@ -66,7 +66,7 @@ impl Slots {
 
     /// Bytes of all it holds.
     pub fn memory(&self) -> usize {
-        self.bytes() + self.long.len()
+        size_of_val(&self.entries[..]) + self.long.len()
     }
 
     /// The entry of a slot.

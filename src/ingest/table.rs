@@ -5,13 +5,15 @@
 //! counter lie in the same 64 bytes ([`super::slots`]). Several spellings of a name share one id, and one
 //! cell where order matters.
 
+use super::dogstatsd::Notice;
 use super::key::{Seeds, Spelling};
 use super::mapping::{Dropped, Mapping};
-use super::name;
+use super::name::{self, Tagged};
 use super::scan::BLOCK;
 use super::slots::{Entry, Slots};
-use crate::metric::cell::{Gauge, Spare, Stamp, Timer};
-use crate::metric::harvest::{Harvest, Part, Tally, TimerPart};
+use super::{Dialect, Stamps};
+use crate::metric::cell::{Gauge, Point, Spare, Stamp, Timer};
+use crate::metric::harvest::{Harvest, Part, StampedPart, Tally, TimerPart};
 use crate::metric::registry::{NameId, Registry};
 use crate::metric::sample::{Kind, Reject, Sample, Value};
 use crate::metric::set::{Member, Members};
@@ -25,6 +27,9 @@ const LARGE: usize = 8192;
 
 /// Members of sets that are looked for together: as many places as a core has fetched at once.
 const ARRIVING: usize = 16;
+
+/// Orders of the tags of one name that have a slot each.
+const ORDERS_MAX: u8 = 8;
 
 /// Cells of one kind, with those that were touched since the last harvest.
 #[derive(Debug)]
@@ -78,9 +83,21 @@ type Place = Option<usize>;
 pub struct Table {
     seeds: Seeds,
     registry: Arc<Registry>,
+    dialect: Dialect,
     sanitize: bool,
     mapping: Mapping,
     dropped: Dropped,
+    /// Dialect auto: read tags that stand in names.
+    name_tags: bool,
+    /// How often the tags of a name were spelled out of order.
+    orders: hashbrown::HashMap<(Kind, NameId), u8, RandomState>,
+    stamps: Stamps,
+    /// See [`Table::unix_time`].
+    unix_time: Option<i64>,
+    /// Values with a time of their own, by Unix seconds.
+    points: hashbrown::HashMap<(Kind, NameId, i64), Point, RandomState>,
+    /// A repeater gets every datagram, what is no metric too.
+    passes_on: bool,
     exact_samples: usize,
     spare: Spare,
     /// Last stamp given out; each gauge write gets its own.
@@ -106,9 +123,16 @@ impl Table {
         Self {
             seeds: Seeds::random(),
             registry,
+            dialect: options.dialect,
             sanitize: options.sanitize_names,
             mapping: options.mapping.clone(),
             dropped: Dropped::default(),
+            name_tags: options.name_tags,
+            orders: hashbrown::HashMap::default(),
+            stamps: options.stamps,
+            unix_time: None,
+            points: hashbrown::HashMap::default(),
+            passes_on: false,
             exact_samples: options.exact_samples,
             spare: Spare::new(),
             now: 0,
@@ -128,6 +152,7 @@ impl Table {
     pub fn begin_batch(&mut self, now: Stamp) {
         self.now = self.now.max(now.0);
         self.tally.last_packet = self.now;
+        self.unix_time = None;
     }
 
     /// Notes that lines lie elsewhere in memory from now on, or others where those before lay.
@@ -140,10 +165,25 @@ impl Table {
     /// so every spelling is looked up anew. Call it right after a harvest: what was collected since the
     /// last one would be lost.
     pub fn reconfigure(&mut self, options: &super::Options) {
-        if self.sanitize != options.sanitize_names || self.mapping != options.mapping {
+        let names = |options: &super::Options| (options.sanitize_names, options.name_tags);
+        if (self.sanitize, self.name_tags) != names(options) || self.mapping != options.mapping {
             debug_assert!(self.tally == Tally::default(), "a table with values in it");
+            let (dialect, passes_on) = (self.dialect, self.passes_on);
             *self = Self::new(options, self.registry.clone());
+            (self.dialect, self.passes_on) = (dialect, passes_on);
         }
+        self.stamps = options.stamps;
+    }
+
+    /// How lines are read for it.
+    #[inline]
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Says whether somebody takes events and service checks: a repeater does, with all else.
+    pub fn pass_notices_on(&mut self, passes_on: bool) {
+        self.passes_on = passes_on;
     }
 
     /// Whether the table has outgrown the nearer caches, so that a look-up waits for memory. Then it
@@ -203,9 +243,12 @@ impl Table {
         match value {
             Value::Count(_) => {}
             Value::Time { value, weight } => {
-                self.timers
-                    .touch(cell)
-                    .record(value, weight, self.exact_samples, &mut self.spare);
+                let timer = self.timers.touch(cell);
+                timer.record(value, weight, self.exact_samples, &mut self.spare);
+                // Of a plain line the compiler knows that it weighs nothing else.
+                if weight != 1.0 && self.dialect == Dialect::Auto {
+                    timer.weigh(weight);
+                }
             }
             Value::GaugeSet(value) => {
                 self.now += 1;
@@ -250,20 +293,7 @@ impl Table {
     pub fn take_odd(&mut self, result: Result<Sample<'_>, Reject>, line: &[u8]) {
         match result {
             Ok(sample) => {
-                let (place, kind) = (line.as_ptr() as usize, sample.value.kind());
-                if self.odd_line.0 != place {
-                    self.odd_line = (place, Default::default());
-                }
-                if let Some(known) = self.odd_line.1[kind as usize] {
-                    return self.record_odd(known, sample.value);
-                }
-                let mut window = [0; BLOCK];
-                let shown = sample.name.len().min(BLOCK);
-                window[..shown].copy_from_slice(&sample.name[..shown]);
-                let spelling = self.seeds.spelling(&sample, &window);
-                let found = self.slots.find(&spelling);
-                let place = found.or_else(|| self.admit(kind, &spelling));
-                self.odd_line.1[kind as usize] = Some(place);
+                let place = self.odd_place(&sample, line);
                 self.record_odd(place, sample.value);
             }
             Err(reason) => self.tally.reject(reason, line),
@@ -275,6 +305,68 @@ impl Table {
             Some(slot) => self.record_at(slot, value),
             None => self.tally.mapped_dropped += 1,
         }
+    }
+
+    fn odd_place(&mut self, sample: &Sample<'_>, line: &[u8]) -> Place {
+        let (at, kind) = (line.as_ptr() as usize, sample.value.kind());
+        if self.odd_line.0 != at {
+            self.odd_line = (at, Default::default());
+        }
+        if let Some(known) = self.odd_line.1[kind as usize] {
+            return known;
+        }
+        let spelling = self.spelling(sample);
+        let found = self.slots.find(&spelling);
+        let place = found.or_else(|| self.admit(kind, &spelling));
+        self.odd_line.1[kind as usize] = Some(place);
+        place
+    }
+
+    /// Records a value that came with its own time.
+    ///
+    /// A counter and a gauge are kept apart by their times and take no part in the interval; others have no
+    /// way out with a time of their own, and are values of now.
+    #[cold]
+    pub fn take_stamped(&mut self, sample: &Sample<'_>, at: i64, line: &[u8], now: i64) {
+        if at < now.saturating_sub(self.stamps.max_age) {
+            return self.tally.reject(Reject::OldTimestamp, line);
+        }
+        if at > now.saturating_add(self.stamps.max_ahead) {
+            return self.tally.reject(Reject::FutureTimestamp, line);
+        }
+        let kind = sample.value.kind();
+        let value = match sample.value {
+            Value::Count(value) | Value::GaugeSet(value) | Value::GaugeAdd(value) => value,
+            Value::Time { .. } | Value::Member(_) => return self.take_odd(Ok(*sample), line),
+        };
+        let Some(slot) = self.odd_place(sample, line) else {
+            self.tally.mapped_dropped += 1;
+            return;
+        };
+        self.tally.recorded[kind as usize] += 1;
+        self.now += 1;
+        let id = self.slots.entry(slot).id;
+        let written = Stamp(self.now);
+        let point = Point { value, written };
+        let points = self.points.entry((kind, id, at));
+        points
+            .and_modify(|known| known.merge(kind, point))
+            .or_insert(point);
+    }
+
+    /// What it is by the wall clock in this batch, in Unix seconds; `ask` is asked once.
+    pub fn unix_time(&mut self, ask: impl FnOnce() -> i64) -> i64 {
+        *self.unix_time.get_or_insert_with(ask)
+    }
+
+    /// Counts what is no metric.
+    #[cold]
+    pub fn take_notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Event => self.tally.events += 1,
+            Notice::ServiceCheck => self.tally.service_checks += 1,
+        }
+        self.tally.unsupported += u64::from(!self.passes_on);
     }
 
     /// Spellings known, over all kinds.
@@ -308,10 +400,12 @@ impl Table {
         for cell in self.timers.touched.drain(..) {
             let Part { id, hits, cell } = &mut self.timers.cells[cell as usize];
             harvest.samples.extend_from_slice(&cell.samples);
+            harvest.weights.extend_from_slice(&cell.weights);
             harvest.timers.push(TimerPart {
                 id: *id,
                 hits: std::mem::take(hits),
                 samples: cell.samples.len(),
+                weights: cell.weights.len(),
                 weight: cell.weight,
                 histogram: cell.histogram.take(),
             });
@@ -333,6 +427,15 @@ impl Table {
                 cell: std::mem::replace(&mut part.cell, emptied),
             });
         }
+        let points = self.points.drain();
+        harvest
+            .points
+            .extend(points.map(|((kind, id, at), point)| StampedPart {
+                kind,
+                id,
+                at,
+                point,
+            }));
         // What is left over from an interval that needed more is let go.
         self.spare = std::mem::take(&mut harvest.spare);
         harvest.tally = std::mem::take(&mut self.tally);
@@ -345,12 +448,86 @@ impl Table {
         if self.dropped.knows(spelling) {
             return None;
         }
-        let name = name::canonical(spelling.name, spelling.tags, self.sanitize);
-        let Some(name) = self.mapping.map(kind, name, self.sanitize) else {
+        let Some((id, sorted)) = self.name(kind, spelling) else {
             self.dropped.remember(spelling, &self.seeds);
             return None;
         };
-        let id = self.registry.id(kind, &name);
+        Some(match sorted {
+            Some(sorted) => self.respelled(kind, id, &sorted, spelling),
+            None => self.enter(kind, id, spelling),
+        })
+    }
+
+    /// The name of a spelling never seen, and in dialect auto with its tags sorted when it has them in another
+    /// order. Nothing when a rule drops it.
+    fn name(&mut self, kind: Kind, spelling: &Spelling<'_>) -> Option<(NameId, Option<String>)> {
+        let Spelling { name, tags, .. } = *spelling;
+        if self.dialect == Dialect::Statsd {
+            let name = name::canonical(name, tags, self.sanitize);
+            let name = self.mapping.map(kind, name, self.sanitize)?;
+            return Some((self.registry.id(kind, &name), None));
+        }
+        let mut tagged = name::tagged(name, tags, self.sanitize, self.name_tags);
+        self.tally.tags_dropped += tagged.keyless;
+        if !self.mapping.is_empty() {
+            let name = self.mapping.map(kind, tagged.shown, self.sanitize)?;
+            tagged = name::tagged(name.as_bytes(), b"", self.sanitize, false);
+        }
+        let Tagged { shown, sorted, .. } = tagged;
+        let id = match &sorted {
+            Some(sorted) => self.registry.id_shown_as(kind, sorted, &shown),
+            None => self.registry.id(kind, &shown),
+        };
+        Some((id, sorted))
+    }
+
+    /// The slot of a spelling whose tags are not in the order of the alphabet. Whoever shuffles ten tags can
+    /// spell them in three million ways: past a few of them all share a slot, under a spelling that no line
+    /// has.
+    fn respelled(
+        &mut self,
+        kind: Kind,
+        id: NameId,
+        sorted: &str,
+        spelling: &Spelling<'_>,
+    ) -> usize {
+        let spellings = self.orders.entry((kind, id)).or_default();
+        if *spellings < ORDERS_MAX {
+            *spellings += 1;
+            return self.enter(kind, id, spelling);
+        }
+        let value = match kind {
+            Kind::Counter => Value::Count(0.0),
+            Kind::Timer => Value::Time {
+                value: 0.0,
+                weight: 1.0,
+            },
+            Kind::Gauge => Value::GaugeSet(0.0),
+            Kind::Set => Value::Member(b""),
+        };
+        let name = format!("\n\n{sorted}");
+        let sample = Sample {
+            name: name.as_bytes(),
+            tags: b"",
+            value,
+        };
+        let shared = self.spelling(&sample);
+        match self.slots.find(&shared) {
+            Some(slot) => slot,
+            None => self.enter(kind, id, &shared),
+        }
+    }
+
+    /// What a sample is spelled with, wherever its bytes lie.
+    fn spelling<'a>(&self, sample: &Sample<'a>) -> Spelling<'a> {
+        let mut window = [0; BLOCK];
+        let shown = sample.name.len().min(BLOCK);
+        window[..shown].copy_from_slice(&sample.name[..shown]);
+        self.seeds.spelling(sample, &window)
+    }
+
+    /// Takes a spelling in, and returns its slot.
+    fn enter(&mut self, kind: Kind, id: NameId, spelling: &Spelling<'_>) -> usize {
         let cell = match kind {
             Kind::Counter => 0,
             Kind::Timer => self.timers.of(id),
@@ -364,7 +541,7 @@ impl Table {
             let touched = slots.filter(|(_, entry)| entry.is_counted());
             self.touched.extend(touched.map(|(slot, _)| slot as u32));
         }
-        Some(self.slots.insert(spelling, id, cell))
+        self.slots.insert(spelling, id, cell)
     }
 }
 
@@ -519,7 +696,12 @@ mod tests {
         assert_eq!(harvest.samples, [8.0, 9.0]);
         let part = &harvest.timers[0];
         assert_eq!((part.samples, part.weight, part.hits), (2, 20.0, 10));
-        assert_eq!(part.histogram.as_ref().expect("folded").moments.count, 8);
+        let histogram = part.histogram.as_ref().expect("folded");
+        assert_eq!(histogram.all_moments().count, 8);
+        assert_eq!(
+            (part.weights, harvest.weights.as_slice()),
+            (2, &[(0, 2.0), (1, 2.0)][..])
+        );
     }
 
     #[test]

@@ -5,12 +5,14 @@
 //! | counter | addition; what is not a number gives way to what is |
 //! | timer | samples side by side; past the limit, addition of [`Histogram`]s |
 //! | set | union ([`super::set`]) |
+//! | with a time of its own | as a counter or a gauge, each moment alone |
 //! | gauge | the newest absolute write wins; then every delta later than it, in order of time |
 //!
 //! Each law is associative and free of order (a counter's and a sum's last bit excepted: floating
 //! point addition is not), so it does not matter how the kernel spread the datagrams over workers.
 
 use super::histogram::Histogram;
+use super::sample::Kind;
 
 /// A moment in nanoseconds on a clock all workers share. A worker never uses one twice for a gauge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -104,6 +106,28 @@ impl Gauge {
     }
 }
 
+/// A value that came with a time of its own, of a counter or a gauge.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Point {
+    /// A sum, or a level.
+    pub value: f64,
+    /// When it was written last, which is not the time it has.
+    pub written: Stamp,
+}
+
+impl Point {
+    /// Merge law, for the same name and time: a counter's add up, of a gauge's the newest write wins.
+    pub fn merge(&mut self, kind: Kind, other: Self) {
+        let newest = (other.written, other.value) > (self.written, self.value);
+        if kind == Kind::Counter {
+            self.value += other.value;
+            self.written = self.written.max(other.written);
+        } else if newest {
+            *self = other;
+        }
+    }
+}
+
 /// Emptied histograms that wait for the next timer to outgrow its samples. A fresh one costs a page
 /// fault for each of its pages; a busy server needs hundreds in every interval.
 pub type Spare = Vec<Box<Histogram>>;
@@ -113,6 +137,8 @@ pub type Spare = Vec<Box<Histogram>>;
 pub struct Timer {
     /// Raw values in the order they came; with a histogram, those not folded into it yet.
     pub samples: Vec<f64>,
+    /// Of `samples`, those that do not count once in ranks: place, ascending, and weight.
+    pub weights: Vec<(u32, f64)>,
     /// Sum of `1 / rate`: how many events the samples stand for.
     pub weight: f64,
     /// Everything before `samples`, once there were more than the limit.
@@ -131,10 +157,17 @@ impl Timer {
         self.weight += weight;
     }
 
+    /// Lets the sample that came last count so often in ranks too.
+    #[inline]
+    pub fn weigh(&mut self, weight: f64) {
+        self.weights.push((self.samples.len() as u32 - 1, weight));
+    }
+
     /// Merge law.
     pub fn merge(
         &mut self,
         samples: &[f64],
+        weights: &[(u32, f64)],
         weight: f64,
         histogram: Option<Box<Histogram>>,
         limit: usize,
@@ -153,11 +186,14 @@ impl Timer {
         if self.histogram.is_some() {
             // The limit is over all workers together: what is folded once is folded for good.
             self.fold(spare);
-            self.fold_run(samples, spare);
+            self.fold_run(samples, weights, spare);
         } else if self.samples.len() + samples.len() > limit {
             self.fold(spare);
-            self.fold_run(samples, spare);
+            self.fold_run(samples, weights, spare);
         } else {
+            let before = self.samples.len() as u32;
+            let moved = weights.iter().map(|(at, weight)| (before + at, *weight));
+            self.weights.extend(moved);
             self.samples.extend_from_slice(samples);
         }
     }
@@ -165,6 +201,7 @@ impl Timer {
     /// Forgets the interval; keeps the memory of the samples, and the histogram's in `spare`.
     pub fn clear(&mut self, spare: &mut Spare) {
         self.samples.clear();
+        self.weights.clear();
         self.weight = 0.0;
         if let Some(mut histogram) = self.histogram.take() {
             histogram.clear();
@@ -175,17 +212,19 @@ impl Timer {
     #[cold]
     fn fold(&mut self, spare: &mut Spare) {
         let mut samples = std::mem::take(&mut self.samples);
-        self.fold_run(&samples, spare);
+        let mut weights = std::mem::take(&mut self.weights);
+        self.fold_run(&samples, &weights, spare);
         samples.clear();
-        self.samples = samples;
+        weights.clear();
+        (self.samples, self.weights) = (samples, weights);
     }
 
-    fn fold_run(&mut self, samples: &[f64], spare: &mut Spare) {
+    fn fold_run(&mut self, samples: &[f64], weights: &[(u32, f64)], spare: &mut Spare) {
         if !samples.is_empty() {
             let histogram = &mut self.histogram;
             histogram
                 .get_or_insert_with(|| spare.pop().unwrap_or_default())
-                .fold(samples);
+                .fold(samples, weights);
         }
     }
 }
@@ -292,39 +331,59 @@ mod tests {
         /// same histogram is.
         #[test]
         fn timer_merge_of_splits_is_the_whole(
-            samples in proptest::collection::vec((0..1_000_000u32, 0..3usize), 0..200),
+            samples in proptest::collection::vec((0..1_000_000u32, 0..3usize, 0..3u32), 0..200),
             limit in 1..80usize,
         ) {
             // One that was used before, so that a forgotten count would show.
             let mut used = Box::<Histogram>::default();
-            used.fold(&[1.0, 2.0, 0.0, -1.0, f64::INFINITY]);
+            used.fold(&[1.0, 2.0, 0.0, -1.0, f64::INFINITY], &[(1, 2.5)]);
             used.clear();
             let mut spare = vec![used];
             let mut whole = Timer::default();
             let mut parts = <[Timer; 3]>::default();
-            for &(value, worker) in &samples {
+            for &(value, worker, weight) in &samples {
                 let value = f64::from(value) / 64.0;
-                whole.record(value, 2.0, limit, &mut spare);
-                parts[worker].record(value, 2.0, limit, &mut spare);
+                for timer in [&mut whole, &mut parts[worker]] {
+                    timer.record(value, 2.0, limit, &mut spare);
+                    if weight > 0 {
+                        timer.weigh(f64::from(weight) * 2.5);
+                    }
+                }
             }
             let mut merged = Timer::default();
             for part in parts {
-                merged.merge(&part.samples, part.weight, part.histogram, limit, &mut spare);
+                let Timer { samples, weights, weight, histogram } = part;
+                merged.merge(&samples, &weights, weight, histogram, limit, &mut spare);
             }
             prop_assert_eq!(merged.weight, 2.0 * samples.len() as f64);
             prop_assert_eq!(merged.histogram.is_some(), samples.len() > limit);
-            match merged.histogram {
+            match merged.histogram.take() {
                 None => {
-                    let sorted = |mut samples: Vec<f64>| { samples.sort_by(f64::total_cmp); samples };
-                    prop_assert_eq!(sorted(merged.samples), sorted(whole.samples));
+                    let sorted = |timer: Timer| {
+                        let mut weights = timer.weights.iter().peekable();
+                        let pair = |(at, sample): (usize, &f64)| {
+                            let weight = weights.next_if(|(place, _)| *place as usize == at);
+                            (*sample, weight.map_or(1.0, |(_, weight)| *weight))
+                        };
+                        let mut pairs: Vec<_> = timer.samples.iter().enumerate().map(pair).collect();
+                        pairs.sort_by(|a, b| a.partial_cmp(b).expect("numbers"));
+                        pairs
+                    };
+                    prop_assert_eq!(sorted(merged), sorted(whole));
                 }
                 Some(histogram) => {
-                    prop_assert!(merged.samples.is_empty());
+                    prop_assert!(merged.samples.is_empty() && merged.weights.is_empty());
                     whole.fold(&mut spare);
                     let whole = whole.histogram.expect("over the limit");
                     prop_assert_eq!(&histogram.grid, &whole.grid);
-                    prop_assert_eq!(histogram.moments.count, samples.len() as u64);
-                    prop_assert_eq!(histogram.moments.sum, whole.moments.sum);
+                    let (all, whole_moments) = (histogram.all_moments(), whole.all_moments());
+                    prop_assert_eq!(all.count, samples.len() as u64);
+                    prop_assert_eq!((all.sum, all.weight), (whole_moments.sum, whole_moments.weight));
+                    let slots = |it: &Histogram| {
+                        let weighted = it.weighted.as_ref();
+                        weighted.map(|it| (it.slots().collect::<Vec<_>>(), it.zeros))
+                    };
+                    prop_assert_eq!(slots(&histogram), slots(&whole));
                 }
             }
         }

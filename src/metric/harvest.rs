@@ -1,7 +1,7 @@
 //! NOUN: what one worker collected since its last harvest. Recycled: the flusher sends the empty
 //! ones back, so that an interval allocates nothing once the daemon is warm.
 
-use super::cell::{Gauge, Spare};
+use super::cell::{Gauge, Point, Spare};
 use super::histogram::Histogram;
 use super::registry::NameId;
 use super::sample::{Kind, Reject};
@@ -27,10 +27,25 @@ pub struct TimerPart {
     pub hits: u32,
     /// How many of [`Harvest::samples`] are this timer's, after those of the parts before it.
     pub samples: usize,
+    /// How many of [`Harvest::weights`] are.
+    pub weights: usize,
     /// Sum of `1 / rate`.
     pub weight: f64,
     /// Everything beyond the raw samples.
     pub histogram: Option<Box<Histogram>>,
+}
+
+/// A value with a time of its own.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StampedPart {
+    /// Counter or gauge.
+    pub kind: Kind,
+    /// Whose.
+    pub id: NameId,
+    /// Unix seconds.
+    pub at: i64,
+    /// The value.
+    pub point: Point,
 }
 
 /// Everything one worker collected, only what was touched, and its own accounts.
@@ -48,10 +63,14 @@ pub struct Harvest {
     pub timers: Vec<TimerPart>,
     /// Raw samples of all `timers`, one after another.
     pub samples: Vec<f64>,
+    /// Weights of samples that do not count once, of all `timers`: place among the timer's, and weight.
+    pub weights: Vec<(u32, f64)>,
     /// Emptied histograms on their way back to a worker.
     pub spare: Spare,
     /// Distinct members.
     pub sets: Vec<Part<Members>>,
+    /// Values with times of their own, one for each name and time.
+    pub points: Vec<StampedPart>,
     /// What this worker did.
     pub tally: Tally,
 }
@@ -63,7 +82,9 @@ impl Harvest {
         self.gauges.clear();
         self.timers.clear();
         self.samples.clear();
+        self.weights.clear();
         self.sets.clear();
+        self.points.clear();
         self.tally = Tally::default();
     }
 }
@@ -86,6 +107,14 @@ pub struct Tally {
     pub rejected: [u64; Reject::ALL.len()],
     /// Values whose names a rule drops.
     pub mapped_dropped: u64,
+    /// Events of DogStatsD.
+    pub events: u64,
+    /// Service checks of DogStatsD.
+    pub service_checks: u64,
+    /// Those of both that nobody took.
+    pub unsupported: u64,
+    /// Tags without a key, once for each spelling that has one.
+    pub tags_dropped: u64,
     /// The first refused line since the last harvest with its reason, cut to a length fit for a log.
     pub offender: Option<(Reject, Box<[u8]>)>,
     /// Datagrams the kernel dropped at this worker's socket because its buffer was full; where runs of them
@@ -170,6 +199,10 @@ impl Tally {
             .zip(other.rejected)
             .for_each(|(a, b)| *a += b);
         self.mapped_dropped += other.mapped_dropped;
+        self.events += other.events;
+        self.service_checks += other.service_checks;
+        self.unsupported += other.unsupported;
+        self.tags_dropped += other.tags_dropped;
         if self.offender.is_none() {
             self.offender.clone_from(&other.offender);
         }

@@ -75,7 +75,7 @@ impl Grid {
     /// Counts one value. NaN cannot come this far; it would count as below.
     #[inline]
     pub fn record(&mut self, value: f64) {
-        let slot = (value.to_bits() >> SLOT_SHIFT).wrapping_sub(FIRST_SLOT) as usize;
+        let slot = Self::slot(value);
         if let Some(page) = self.pages.get_mut(slot / SLOTS) {
             let page = page.get_or_insert_with(|| Box::new([0; SLOTS]));
             let count = &mut page[slot % SLOTS];
@@ -95,6 +95,12 @@ impl Grid {
     #[cold]
     fn carry(&mut self, slot: usize) {
         *self.carries.entry(slot as u16).or_default() += 1;
+    }
+
+    /// Where a value lies; beyond the last slot when it is outside.
+    #[inline]
+    fn slot(value: f64) -> usize {
+        (value.to_bits() >> SLOT_SHIFT).wrapping_sub(FIRST_SLOT) as usize
     }
 
     /// Adds the counts of `other`.
@@ -183,7 +189,9 @@ impl Grid {
 pub struct Moments {
     /// How many values.
     pub count: u64,
-    /// Their sum.
+    /// How many events they stand for.
+    pub weight: f64,
+    /// Their sum, each as often as it stands for an event.
     pub sum: f64,
     /// Sum of their squares.
     pub sum_squares: f64,
@@ -203,6 +211,7 @@ impl Default for Moments {
     fn default() -> Self {
         Self {
             count: 0,
+            weight: 0.0,
             sum: 0.0,
             sum_squares: 0.0,
             mean: 0.0,
@@ -219,6 +228,7 @@ impl Moments {
     pub fn of(values: &[f64]) -> Self {
         let mut moments = Self {
             count: values.len() as u64,
+            weight: values.len() as f64,
             ..Self::default()
         };
         for &value in values {
@@ -247,6 +257,37 @@ impl Moments {
         moments
     }
 
+    /// The same of values that stand for several events each, or for less than one.
+    pub fn of_weighted(values: &[(f64, f64)]) -> Self {
+        let mut moments = Self {
+            count: values.len() as u64,
+            ..Self::default()
+        };
+        for &(value, weight) in values {
+            moments.weight += weight;
+            moments.sum += weight * value;
+            moments.sum_squares += weight * value * value;
+            moments.min = moments.min.min(value);
+            moments.max = moments.max.max(value);
+        }
+        if !values.is_empty() {
+            moments.mean = moments.sum / moments.weight;
+            let (mut rest, mut squares) = (0.0, 0.0);
+            for (value, weight) in values {
+                let apart = value - moments.mean;
+                rest += weight * apart;
+                squares += weight * apart * apart;
+            }
+            moments.mean_rest = rest / moments.weight;
+            moments.deviation = if squares.is_infinite() {
+                squares
+            } else {
+                squares - rest * rest / moments.weight
+            };
+        }
+        moments
+    }
+
     /// Merge law: the moments of both runs together.
     pub fn merge(&mut self, other: &Self) {
         if other.count == 0 {
@@ -256,7 +297,7 @@ impl Moments {
             *self = *other;
             return;
         }
-        let (mine, theirs) = (self.count as f64, other.count as f64);
+        let (mine, theirs) = (self.weight, other.weight);
         let apart = (other.mean - self.mean) + (other.mean_rest - self.mean_rest);
         self.deviation += other.deviation + apart * apart * mine * theirs / (mine + theirs);
         let step = self.mean_rest + apart * theirs / (mine + theirs);
@@ -264,6 +305,7 @@ impl Moments {
         self.mean_rest = (self.mean - mean) + step;
         self.mean = mean;
         self.count += other.count;
+        self.weight += other.weight;
         self.sum += other.sum;
         self.sum_squares += other.sum_squares;
         self.min = self.min.min(other.min);
@@ -277,38 +319,160 @@ impl Moments {
 
     /// Population standard deviation; NaN once an infinite value came in, as the reference has it.
     pub fn std(&self) -> f64 {
-        (self.deviation / self.count as f64).sqrt()
+        (self.deviation / self.weight).sqrt()
+    }
+}
+
+/// Samples that do not count once each: what they weigh, on the same grid. A page of it is 8 KiB.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Weighted {
+    pages: [Option<Box<[f64; SLOTS]>>; OCTAVES],
+    /// Weight of zeros, of what is below the grid, and of what is above it.
+    pub zeros: f64,
+    /// See [`Grid::below`].
+    pub below: f64,
+    /// See [`Grid::above`].
+    pub above: f64,
+    /// How many samples are outside of the grid.
+    pub outside: u64,
+    /// Their sums and extremes.
+    pub moments: Moments,
+}
+
+impl Default for Weighted {
+    fn default() -> Self {
+        Self {
+            pages: [const { None }; OCTAVES],
+            zeros: 0.0,
+            below: 0.0,
+            above: 0.0,
+            outside: 0,
+            moments: Moments::default(),
+        }
+    }
+}
+
+impl Weighted {
+    fn fold(&mut self, samples: &[(f64, f64)]) {
+        for &(value, weight) in samples {
+            let slot = Grid::slot(value);
+            if let Some(page) = self.pages.get_mut(slot / SLOTS) {
+                page.get_or_insert_with(|| Box::new([0.0; SLOTS]))[slot % SLOTS] += weight;
+            } else if value == 0.0 {
+                self.zeros += weight;
+            } else {
+                self.outside += 1;
+                let side = if value >= HIGHEST {
+                    &mut self.above
+                } else {
+                    &mut self.below
+                };
+                *side += weight;
+            }
+        }
+        self.moments.merge(&Moments::of_weighted(samples));
+    }
+
+    fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.pages.iter_mut().zip(&other.pages) {
+            match (mine, theirs) {
+                (Some(mine), Some(theirs)) => {
+                    mine.iter_mut()
+                        .zip(theirs.iter())
+                        .for_each(|(a, b)| *a += b);
+                }
+                (mine @ None, Some(theirs)) => *mine = Some(theirs.clone()),
+                (_, None) => {}
+            }
+        }
+        self.zeros += other.zeros;
+        self.below += other.below;
+        self.above += other.above;
+        self.outside += other.outside;
+        self.moments.merge(&other.moments);
+    }
+
+    /// The slots that hold something, ascending: the slot's lower bound and its weight.
+    pub fn slots(&self) -> impl Iterator<Item = (f64, f64)> {
+        let pages = self.pages.iter().enumerate();
+        pages.flat_map(|(octave, page)| {
+            let weights = page.as_deref().map_or(&[][..], |page| &page[..]);
+            let held = weights
+                .iter()
+                .enumerate()
+                .filter(|(_, weight)| **weight > 0.0);
+            held.map(move |(slot, weight)| (Grid::lower_bound(octave * SLOTS + slot), *weight))
+        })
     }
 }
 
 /// Everything kept of samples that are not kept themselves.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Histogram {
-    /// Where the values lie.
+    /// Where the values lie that count once.
     pub grid: Grid,
     /// Their exact sums and extremes.
     pub moments: Moments,
+    /// The others.
+    pub weighted: Option<Box<Weighted>>,
 }
 
 impl Histogram {
-    /// Takes in a run of samples.
-    pub fn fold(&mut self, samples: &[f64]) {
+    /// Takes in a run of samples, with the weights of those that do not count once: place and weight.
+    pub fn fold(&mut self, samples: &[f64], weights: &[(u32, f64)]) {
+        if !weights.is_empty() {
+            return self.fold_weighted(samples, weights);
+        }
         for &sample in samples {
             self.grid.record(sample);
         }
         self.moments.merge(&Moments::of(samples));
     }
 
+    #[cold]
+    fn fold_weighted(&mut self, samples: &[f64], weights: &[(u32, f64)]) {
+        let mut once = Vec::with_capacity(samples.len() - weights.len());
+        let mut weighted = Vec::with_capacity(weights.len());
+        let mut weights = weights.iter().peekable();
+        for (at, sample) in samples.iter().enumerate() {
+            match weights.next_if(|(place, _)| *place as usize == at) {
+                Some((_, weight)) => weighted.push((*sample, *weight)),
+                None => once.push(*sample),
+            }
+        }
+        self.fold(&once, &[]);
+        self.weighted.get_or_insert_default().fold(&weighted);
+    }
+
+    /// The moments of all samples.
+    pub fn all_moments(&self) -> Moments {
+        let mut all = self.moments;
+        if let Some(weighted) = &self.weighted {
+            all.merge(&weighted.moments);
+        }
+        all
+    }
+
+    /// How many samples lie outside of the grid, zeros excepted.
+    pub fn outside(&self) -> u64 {
+        let weighted = self.weighted.as_ref().map_or(0, |it| it.outside);
+        self.grid.below + self.grid.above + weighted
+    }
+
     /// Forgets everything, keeps the pages that were in use.
     pub fn clear(&mut self) {
         self.grid.clear();
         self.moments = Moments::default();
+        self.weighted = None;
     }
 
     /// Merge law: addition.
     pub fn merge(&mut self, other: &Self) {
         self.grid.merge(&other.grid);
         self.moments.merge(&other.moments);
+        if let Some(theirs) = &other.weighted {
+            self.weighted.get_or_insert_default().merge(theirs);
+        }
     }
 }
 
@@ -418,9 +582,9 @@ mod tests {
         ) {
             let cut = cut.min(values.len());
             let (mut whole, mut left, mut right) = <(Histogram, Histogram, Histogram)>::default();
-            whole.fold(&values);
-            left.fold(&values[..cut]);
-            right.fold(&values[cut..]);
+            whole.fold(&values, &[]);
+            left.fold(&values[..cut], &[]);
+            right.fold(&values[cut..], &[]);
             right.merge(&left);
             prop_assert_eq!(&right.grid, &whole.grid);
             prop_assert_eq!(right.moments.count, whole.moments.count);

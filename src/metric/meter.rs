@@ -140,6 +140,61 @@ pub const METERS: &[Meter] = &[
         |t, _| t.mapped_dropped,
     ),
     meter(
+        "rejected.long_tags",
+        true,
+        "values with more than 8192 bytes of tags",
+        |t, _| t.rejected[Reject::LongTags as usize],
+    ),
+    meter(
+        "rejected.bad_timestamp",
+        true,
+        "values with a timestamp that is none",
+        |t, _| t.rejected[Reject::BadTimestamp as usize],
+    ),
+    meter(
+        "rejected.old_timestamp",
+        true,
+        "values with a timestamp older than `timestampMaxAge`",
+        |t, _| t.rejected[Reject::OldTimestamp as usize],
+    ),
+    meter(
+        "rejected.future_timestamp",
+        true,
+        "values with a timestamp further ahead than `timestampMaxAhead`",
+        |t, _| t.rejected[Reject::FutureTimestamp as usize],
+    ),
+    meter(
+        "rejected.bad_event",
+        true,
+        "lines that begin as an event and are none",
+        |t, _| t.rejected[Reject::BadEvent as usize],
+    ),
+    meter(
+        "rejected.bad_check",
+        true,
+        "lines that begin as a service check and are none",
+        |t, _| t.rejected[Reject::BadCheck as usize],
+    ),
+    meter(
+        "tags_dropped",
+        true,
+        "tags left out of names because they have no key, once for each spelling never seen before",
+        |t, _| t.tags_dropped,
+    ),
+    meter("events", false, "events of DogStatsD", |t, _| t.events),
+    meter(
+        "service_checks",
+        false,
+        "service checks of DogStatsD",
+        |t, _| t.service_checks,
+    ),
+    meter(
+        "unsupported",
+        true,
+        "events and service checks that went nowhere, since there is no repeater",
+        |t, _| t.unsupported,
+    ),
+    meter(
         "truncated",
         true,
         "datagrams longer than `maxDatagram`; the last, incomplete line is not used",
@@ -322,7 +377,9 @@ mod tests {
             ..Tally::default()
         };
         tally.recorded = [5, 6, 7, 8];
-        tally.rejected = [9, 10, 11, 12, 13];
+        tally.rejected = [9, 10, 11, 12, 13, 33, 34, 35, 36, 37, 38];
+        (tally.events, tally.service_checks, tally.unsupported) = (39, 40, 41);
+        tally.tags_dropped = 42;
         tally.kernel_drops = 14;
         tally.receive_errors = 15;
         tally.streams = StreamTally {
@@ -332,10 +389,10 @@ mod tests {
             long_lines: 24,
             accept_errors: 25,
             cut_lines: 29,
-            bad_lengths: 33,
-            cut_packets: 34,
+            bad_lengths: 43,
+            cut_packets: 44,
         };
-        tally.mapped_dropped = 35;
+        tally.mapped_dropped = 45;
         tally.copies_dropped = 10;
         let outside = Outside::default();
         outside.workers_late.add(16);
@@ -356,7 +413,7 @@ mod tests {
             .map(|m| m.value as u64)
             .collect();
         values.sort_unstable();
-        assert_eq!(values, (1..=35).collect::<Vec<_>>());
+        assert_eq!(values, (1..=45).collect::<Vec<_>>());
         assert_eq!(
             totals.since(&totals).iter().map(|m| m.value).sum::<f64>(),
             0.0

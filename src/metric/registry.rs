@@ -45,16 +45,21 @@ impl Registry {
 
     /// The id of `name`, given now if it is new.
     pub fn id(&self, kind: Kind, name: &str) -> NameId {
+        self.id_shown_as(kind, name, name)
+    }
+
+    /// The id of what `name` is one spelling of. It is `shown` as it was spelled when it was new.
+    pub fn id_shown_as(&self, kind: Kind, name: &str, shown: &str) -> NameId {
         let names = &self.kinds[kind as usize];
         if let Some(id) = names.ids.get(name) {
             return *id;
         }
-        let name: Name = name.into();
-        *names.ids.entry(name.clone()).or_insert_with(|| {
+        let key: Name = name.into();
+        *names.ids.entry(key.clone()).or_insert_with(|| {
             // The shard lock is held, so no one else numbers this name; the list lock orders shards.
             let mut list = names.names.lock().unwrap_or_else(PoisonError::into_inner);
             let id = NameId(u32::try_from(list.len()).expect("fewer than 2^32 names"));
-            list.push(name);
+            list.push(if name == shown { key } else { shown.into() });
             id
         })
     }
@@ -86,6 +91,22 @@ mod tests {
         registry.id(Kind::Counter, "c");
         registry.catch_up(Kind::Counter, &mut known);
         assert_eq!(known.len(), 3);
+    }
+
+    #[test]
+    fn the_first_spelling_is_the_one_that_is_shown() {
+        let registry = Registry::new();
+        let id = registry.id_shown_as(Kind::Gauge, "a;t=v;u=w", "a;u=w;t=v");
+        assert_eq!(
+            registry.id_shown_as(Kind::Gauge, "a;t=v;u=w", "a;t=v;u=w"),
+            id
+        );
+        let mut known = Vec::new();
+        registry.catch_up(Kind::Gauge, &mut known);
+        assert_eq!(
+            known.iter().map(|n| &**n).collect::<Vec<_>>(),
+            ["a;u=w;t=v"]
+        );
     }
 
     #[test]

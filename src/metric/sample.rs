@@ -78,16 +78,34 @@ pub enum Reject {
     NotANumber,
     /// A timer below zero.
     NegativeTimer,
+    /// Dialect auto: tags longer than any client sends.
+    LongTags,
+    /// Dialect auto: a timestamp that is not a whole number of seconds.
+    BadTimestamp,
+    /// Dialect auto: a timestamp further back than the bound.
+    OldTimestamp,
+    /// Dialect auto: a timestamp further ahead than the bound.
+    FutureTimestamp,
+    /// Dialect auto: `_e{` and no event, such as lengths that the line does not have.
+    BadEvent,
+    /// Dialect auto: `_sc|` and no service check.
+    BadCheck,
 }
 
 impl Reject {
     /// Every reason, in counter order.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 11] = [
         Self::NoType,
         Self::BadRate,
         Self::EmptyValue,
         Self::NotANumber,
         Self::NegativeTimer,
+        Self::LongTags,
+        Self::BadTimestamp,
+        Self::OldTimestamp,
+        Self::FutureTimestamp,
+        Self::BadEvent,
+        Self::BadCheck,
     ];
 
     /// The reason as it stands in counters, logs and the corpus.
@@ -98,6 +116,12 @@ impl Reject {
             Self::EmptyValue => "empty-value",
             Self::NotANumber => "not-a-number",
             Self::NegativeTimer => "negative-timer",
+            Self::LongTags => "long-tags",
+            Self::BadTimestamp => "bad-timestamp",
+            Self::OldTimestamp => "old-timestamp",
+            Self::FutureTimestamp => "future-timestamp",
+            Self::BadEvent => "bad-event",
+            Self::BadCheck => "bad-check",
         }
     }
 
@@ -109,6 +133,16 @@ impl Reject {
             Self::EmptyValue => "there is no value between ':' and '|'",
             Self::NotANumber => "the value is not a number; the decimal mark is a dot",
             Self::NegativeTimer => "a timer cannot be below zero",
+            Self::LongTags => "the tags of a line may have 8192 bytes; send fewer or shorter ones",
+            Self::BadTimestamp => "a timestamp is |T and Unix seconds, for example |T1656581400",
+            Self::OldTimestamp => {
+                "the timestamp is too far back; set the sender's clock, or raise timestampMaxAge"
+            }
+            Self::FutureTimestamp => {
+                "the timestamp is too far ahead; set the sender's clock, or raise timestampMaxAhead"
+            }
+            Self::BadEvent => "an event is _e{title bytes,text bytes}:title|text",
+            Self::BadCheck => "a service check is _sc|name|status, the status 0 to 3",
         }
     }
 }

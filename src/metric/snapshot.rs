@@ -1,6 +1,7 @@
 //! NOUN: the finished result of one interval. Immutable, shared by every backend.
 
 use super::registry::Name;
+use super::sample::Kind;
 use super::set::Members;
 use std::ops::Range;
 use std::sync::Arc;
@@ -34,12 +35,12 @@ pub struct Set {
     pub members: Members,
 }
 
-/// What is left of samples that went into a histogram.
+/// What is left of samples that went into a histogram, or that weigh differently.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Distribution {
-    /// How many they were.
-    pub count: u64,
-    /// Their sum.
+    /// How many events they stand for: each for one, unless it was sampled.
+    pub count: f64,
+    /// Their sum, each as often.
     pub sum: f64,
     /// The smallest.
     pub min: f64,
@@ -48,7 +49,7 @@ pub struct Distribution {
     /// Sum of their squared distances from their mean.
     pub squares_apart: f64,
     /// A value that stands for neighbours, within 0.05 % of each of them, and how many they are; ascending.
-    pub runs: Vec<(f64, u64)>,
+    pub runs: Vec<(f64, f64)>,
 }
 
 /// A timer at the end of its interval.
@@ -62,7 +63,7 @@ pub struct Timer {
     pub samples: Range<usize>,
     /// How many samples went into a histogram, past the exact limit; 0 when they are all here.
     pub folded: u64,
-    /// What that histogram has of them, when a backend wants it.
+    /// What that histogram has of them, or samples with weights, when a backend wants it.
     pub distribution: Option<Box<Distribution>>,
 }
 
@@ -72,6 +73,19 @@ pub struct Statistic {
     /// Index into [`Snapshot::fields`].
     pub field: u32,
     /// May be NaN or infinite, as with the reference.
+    pub value: f64,
+}
+
+/// A value that came with a time of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stamped {
+    /// Counter or gauge.
+    pub kind: Kind,
+    /// Cleaned name with tags.
+    pub name: Name,
+    /// Unix seconds.
+    pub timestamp: i64,
+    /// The sum, or the level, of that moment.
     pub value: f64,
 }
 
@@ -97,6 +111,10 @@ pub struct Snapshot {
     pub gauges: Vec<Gauge>,
     /// Sets in order of first appearance.
     pub sets: Vec<Set>,
+    /// Values with times of their own. Not part of [`Snapshot::num_stats`].
+    pub stamped: Vec<Stamped>,
+    /// Length of the interval; what rates are reckoned by.
+    pub interval_seconds: f64,
     /// Percentiles in the order configured: positive from below, negative from above.
     pub thresholds: Vec<f64>,
     /// Names of timer statistics, e.g. `mean_90`, `histogram.bin_10`; the same for every snapshot.
@@ -134,6 +152,7 @@ impl Snapshot {
             + array(&self.timers)
             + array(&self.gauges)
             + array(&self.sets)
+            + array(&self.stamped)
             + array(&self.statistics)
             + array(&self.samples)
             + array(&self.self_metrics)
@@ -169,7 +188,7 @@ mod tests {
         let expected = size_of::<Set>() + 8 * 24 + 112;
         assert_eq!(sets.memory() - empty.memory(), expected);
         let distribution = Distribution {
-            runs: vec![(1.0, 1); 100],
+            runs: vec![(1.0, 1.0); 100],
             ..Distribution::default()
         };
         let timers = Snapshot {

@@ -59,11 +59,6 @@ impl Process {
         targets.any(|target| listening.contains(&target))
     }
 
-    /// Its number.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// The names of its threads, and how often each has given up or lost its core.
     pub(crate) fn switches(&self) -> Vec<(String, u64)> {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id()));

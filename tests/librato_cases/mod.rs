@@ -224,7 +224,9 @@ pub(crate) fn decided(name: &str, mut posts: Vec<Request>) -> Vec<Request> {
 /// The configuration of a case as a file, with the backend it is about and `more` settings. In the place of
 /// each `PORT` it has one of `ports`, in their order.
 pub(crate) fn configured(case: &Value, more: &str, ports: &[&str]) -> String {
-    let start = format!("{{{more}\"backends\":[\"statsd-librato-backend\"],");
+    // What was recorded is the original's way.
+    let start =
+        format!("{{{more}\"dialect\":\"statsd\",\"backends\":[\"statsd-librato-backend\"],");
     let text = text(&case["config"]).replacen('{', &start, 1);
     (ports.iter()).fold(text, |text, port| text.replacen("PORT", port, 1))
 }

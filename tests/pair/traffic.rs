@@ -46,7 +46,7 @@ const EDGES: &[&str] = &[
 pub(crate) fn corpus(sanitize: bool) -> Vec<Vec<u8>> {
     let mut datagrams = Vec::new();
     let mut packed = Vec::new();
-    for case in cases::cases() {
+    for case in cases::cases(cases::LINES) {
         let lines = case.datagram.split(|&byte| byte == b'\n');
         if lines
             .clone()

@@ -16,6 +16,14 @@ pub(crate) enum Reason {
     NotANumber,
     /// The value is below 0, and the type is `ms`.
     NegativeTimer,
+    /// Dialect auto: more than 8192 bytes of tags.
+    LongTags,
+    /// Dialect auto: `|T` and no digits.
+    BadTimestamp,
+    /// Dialect auto: `_e{` and no event.
+    BadEvent,
+    /// Dialect auto: `_sc|` and no service check.
+    BadCheck,
 }
 
 impl Reason {
@@ -27,6 +35,10 @@ impl Reason {
             Self::EmptyValue => "empty-value",
             Self::NotANumber => "not-a-number",
             Self::NegativeTimer => "negative-timer",
+            Self::LongTags => "long-tags",
+            Self::BadTimestamp => "bad-timestamp",
+            Self::BadEvent => "bad-event",
+            Self::BadCheck => "bad-check",
         }
     }
 }

@@ -13,6 +13,7 @@
     reason = "every test binary uses its own part of the reference"
 )]
 
+mod auto;
 mod config;
 mod departure;
 mod graphite;
@@ -21,6 +22,7 @@ mod number;
 mod spelling;
 mod statistics;
 
+pub(crate) use auto::{AutoEffect, auto_effects};
 pub(crate) use config::{Bin, Namespace, Options};
 pub(crate) use departure::{Departure, departure};
 pub(crate) use line::{Effect, effects};
@@ -33,6 +35,8 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug, Clone, Default)]
 struct Timer {
     values: Vec<f64>,
+    /// Of each value.
+    weights: Vec<f64>,
     counter: f64,
 }
 
@@ -46,9 +50,68 @@ pub(crate) struct Reference {
     gauges_ttl: BTreeMap<String, i64>,
     sets: BTreeMap<String, BTreeSet<String>>,
     previous_flush: Option<i64>,
+    /// Dialect auto: how a name was spelled first, by its kind and with its tags sorted.
+    spelled: Option<BTreeMap<(&'static str, String), String>>,
+    /// Values with times of their own: Graphite name and time.
+    stamped: BTreeMap<(&'static str, String, i64), f64>,
 }
 
 impl Reference {
+    /// The same in dialect auto.
+    pub(crate) fn auto(options: Options) -> Self {
+        Self {
+            spelled: Some(BTreeMap::new()),
+            ..Self::new(options)
+        }
+    }
+
+    /// Takes one datagram in dialect auto, at a time in Unix seconds.
+    pub(crate) fn auto_datagram(&mut self, datagram: &[u8], now: i64) {
+        self.count_own("packets_received");
+        for line in datagram.split(|&byte| byte == b'\n') {
+            if line.is_empty() {
+                continue;
+            }
+            self.count_own("metrics_received");
+            for effect in auto_effects(line, self.options.sanitize_names) {
+                match effect {
+                    AutoEffect::Plain(effect) => self.apply(effect),
+                    AutoEffect::Stamped(_, at) if at < now - 3600 || at > now + 600 => {
+                        self.count_own("bad_lines_seen");
+                    }
+                    AutoEffect::Stamped(effect, at) => self.apply_stamped(effect, at),
+                    AutoEffect::Event | AutoEffect::Check => {}
+                }
+            }
+        }
+    }
+
+    fn apply_stamped(&mut self, effect: Effect, at: i64) {
+        match effect {
+            Effect::Count { key, value, weight } => {
+                let key = self.shown("counter", key);
+                *self.stamped.entry(("counter", key, at)).or_insert(0.0) += value * weight;
+            }
+            Effect::GaugeSet { key, value } => {
+                let key = self.shown("gauge", key);
+                self.stamped.insert(("gauge", key, at), value);
+            }
+            other => self.apply(other),
+        }
+    }
+
+    /// How a name is shown: in dialect auto as the first of those with the same tags.
+    fn shown(&mut self, kind: &'static str, key: String) -> String {
+        let Some(spelled) = &mut self.spelled else {
+            return key;
+        };
+        let mut tags: Vec<&str> = key.split(';').skip(1).collect();
+        tags.sort_unstable();
+        let path = key.split(';').next().unwrap_or("");
+        let sorted = [&[path], &tags[..]].concat().join(";");
+        spelled.entry((kind, sorted)).or_insert(key).clone()
+    }
+
     /// A daemon that has just started: its own three counters exist and are 0.
     pub(crate) fn new(options: Options) -> Self {
         let mut counters = BTreeMap::new();
@@ -63,6 +126,8 @@ impl Reference {
             gauges_ttl: BTreeMap::new(),
             sets: BTreeMap::new(),
             previous_flush: None,
+            spelled: None,
+            stamped: BTreeMap::new(),
         }
     }
 
@@ -88,6 +153,7 @@ impl Reference {
     fn apply(&mut self, effect: Effect) {
         match effect {
             Effect::Count { key, value, weight } => {
+                let key = self.shown("counter", key);
                 let counter = self.counters.entry(key).or_insert(0.0);
                 // NaN is as good as missing to JavaScript's `!`.
                 if counter.is_nan() {
@@ -96,15 +162,19 @@ impl Reference {
                 *counter += value * weight;
             }
             Effect::Time { key, value, weight } => {
+                let key = self.shown("timer", key);
                 let timer = self.timers.entry(key).or_default();
                 timer.values.push(value);
+                timer.weights.push(weight);
                 timer.counter += weight;
             }
             Effect::GaugeSet { key, value } => {
+                let key = self.shown("gauge", key);
                 self.touch_gauge(&key);
                 self.gauges.insert(key, value);
             }
             Effect::GaugeAdd { key, value } => {
+                let key = self.shown("gauge", key);
                 self.touch_gauge(&key);
                 let gauge = self.gauges.entry(key).or_insert(0.0);
                 if *gauge == 0.0 || gauge.is_nan() {
@@ -114,6 +184,7 @@ impl Reference {
                 }
             }
             Effect::Member { key, member } => {
+                let key = self.shown("set", key);
                 self.sets.entry(key).or_default().insert(member);
             }
             Effect::Reject(_) => self.count_own("bad_lines_seen"),
@@ -159,8 +230,18 @@ impl Reference {
             }
         }
         for (key, timer) in &self.timers {
-            let fields =
-                statistics::timer(key, &timer.values, timer.counter, seconds, &self.options);
+            let is_weighted = timer.weights.iter().any(|weight| *weight != 1.0);
+            let fields = if self.spelled.is_some() && is_weighted {
+                statistics::weighted_timer(
+                    key,
+                    &timer.values,
+                    &timer.weights,
+                    seconds,
+                    &self.options,
+                )
+            } else {
+                statistics::timer(key, &timer.values, timer.counter, seconds, &self.options)
+            };
             for (field, value) in fields {
                 lines.push((names.timer(key, &field), print(value)));
             }
@@ -171,12 +252,24 @@ impl Reference {
         for (key, members) in &self.sets {
             lines.push((names.set(key), members.len().to_string()));
         }
+        for ((kind, key, at), &value) in &self.stamped {
+            let mut line = |name, value| lines.push((format!("{name} at {at}"), print(value)));
+            if *kind == "gauge" {
+                line(names.gauge(key), value);
+                continue;
+            }
+            line(names.counter_rate(key), value / seconds);
+            if self.options.flush_counts {
+                line(names.counter_count(key), value);
+            }
+        }
         let stats = self.counters.len() + self.timers.len() + self.gauges.len() + self.sets.len();
         lines.push((names.num_stats(), stats.to_string()));
         lines
     }
 
     fn reset(&mut self) {
+        self.stamped.clear();
         if self.options.delete_counters {
             self.counters.retain(|key, _| {
                 key.contains("packets_received")

@@ -36,6 +36,87 @@ pub(crate) fn timer(
     fields
 }
 
+/// The same in dialect auto for values that were sampled. Their weights are halves or wholes: each value is laid
+/// out as often as it weighs halves, so that event `k` is the place `2 * k`.
+pub(crate) fn weighted_timer(
+    key: &str,
+    values: &[f64],
+    weights: &[f64],
+    seconds: f64,
+    options: &Options,
+) -> Vec<(String, f64)> {
+    let mut halves = Vec::new();
+    for (value, weight) in values.iter().zip(weights) {
+        assert_eq!((weight * 2.0).fract(), 0.0, "a weight of {weight}");
+        halves.extend(vec![*value; (weight * 2.0) as usize]);
+    }
+    halves.sort_by(|a, b| a.partial_cmp(b).expect("a timer never holds NaN"));
+    let n = halves.len() as f64 / 2.0;
+    let sums = |part: &[f64]| {
+        let squares: f64 = part.iter().map(|x| x * x / 2.0).sum();
+        (part.iter().map(|x| x / 2.0).sum::<f64>(), squares)
+    };
+    let mut fields = Vec::new();
+    for &percent in &options.thresholds {
+        let k = round(percent.abs() / 100.0 * n).min(n);
+        let k = if n <= 1.0 { n } else { k };
+        if k == 0.0 {
+            continue;
+        }
+        let taken = (k * 2.0) as usize;
+        let (part, boundary, side) = if percent > 0.0 {
+            (&halves[..taken], halves[taken - 1], "upper")
+        } else {
+            let from = halves.len() - taken;
+            (&halves[from..], halves[from], "lower")
+        };
+        let whole_from_above = percent <= 0.0 && n > 1.0 && k == n;
+        let (sum, squares) = if whole_from_above {
+            (f64::NAN, f64::NAN)
+        } else {
+            sums(part)
+        };
+        let suffix = print(percent).replacen('.', "_", 1).replacen('-', "top", 1);
+        let mut add = |name: &str, value| set(&mut fields, format!("{name}_{suffix}"), value);
+        add("count", k);
+        add("mean", sum / k);
+        add(side, boundary);
+        add("sum", sum);
+        add("sum_squares", squares);
+    }
+    let (sum, squares) = sums(&halves);
+    let mean = sum / n;
+    let apart: f64 = halves.iter().map(|x| (x - mean) * (x - mean) / 2.0).sum();
+    let middle = halves.len() / 2;
+    let median = if halves.len() % 2 == 1 {
+        halves[middle]
+    } else {
+        (halves[middle - 1] + halves[middle]) / 2.0
+    };
+    let mut add = |name: &str, value| set(&mut fields, name.into(), value);
+    add("std", (apart / n).sqrt());
+    add("upper", halves[halves.len() - 1]);
+    add("lower", halves[0]);
+    add("count", n);
+    add("count_ps", n / seconds);
+    add("sum", sum);
+    add("sum_squares", squares);
+    add("mean", mean);
+    add("median", median);
+    let rule = (options.histogram.iter()).find(|rule| key.contains(&rule.metric));
+    if let Some(rule) = rule {
+        let first = fields.len();
+        histogram(&halves, &rule.bins, &mut fields);
+        fields[first..]
+            .iter_mut()
+            .for_each(|(_, count)| *count /= 2.0);
+    }
+    if let Some(wanted) = &options.timer_fields {
+        fields.retain(|(name, _)| wanted.contains(&filter_name(name)));
+    }
+    fields
+}
+
 /// Fields are an object: a name that comes twice has the later value.
 fn set(fields: &mut Vec<(String, f64)>, name: String, value: f64) {
     match fields.iter_mut().find(|(known, _)| *known == name) {

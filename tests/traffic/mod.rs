@@ -245,6 +245,143 @@ fn tags(numbers: Numbers) -> BoxedStrategy<Vec<u8>> {
     prop_oneof![8 => none, 3 => plain, 2 => odd, 1 => long].boxed()
 }
 
+/// One to ten lines of DogStatsD, and of the original, in a datagram.
+pub(crate) fn dogstatsd(numbers: Numbers) -> impl Strategy<Value = Vec<u8>> {
+    let line = prop_oneof![3 => dogstatsd_line(numbers), 1 => line(Numbers::Exact)];
+    let newline = select(vec!["\n", "\n", "\n", "\r\n"]);
+    vec((line, newline), 1..=10).prop_map(|lines| {
+        let bytes = lines.into_iter().flat_map(|(mut line, newline)| {
+            line.extend_from_slice(newline.as_bytes());
+            line
+        });
+        bytes.collect()
+    })
+}
+
+/// One to ten lines of DogStatsD alone.
+pub(crate) fn dogstatsd_alone(numbers: Numbers) -> impl Strategy<Value = Vec<u8>> {
+    vec(dogstatsd_line(numbers), 1..=10).prop_map(|lines| lines.join(&b'\n'))
+}
+
+/// `name:value[:value...]|type` and fields in any order, or what is no metric.
+fn dogstatsd_line(numbers: Numbers) -> BoxedStrategy<Vec<u8>> {
+    let names = select(vec![
+        "a",
+        "b.c",
+        "a;env=prod",
+        "a;t=v;u=w",
+        "_e{1,1}",
+        "_sc",
+        "a,t=v",
+        "a[t=v,u=w]",
+        "a[t=v].b",
+        "a[t",
+        ",t=v",
+    ]);
+    let names = prop_oneof![3 => Just("a"), 2 => names].prop_map(String::from);
+    let integers = vec((0..100i32).prop_map(|value| value.to_string()), 1..=4);
+    let odd = vec(value(numbers), 0..=4);
+    let values = prop_oneof![3 => integers, 1 => odd].prop_map(|values| values.join(":"));
+    let kinds = prop_oneof![
+        6 => select(vec!["c", "g", "ms", "s", "h", "d"]),
+        1 => select(vec!["", "m", "ms ", " h", "d\r", "s ", "#t:v", "c:1", "c:2|ms", "C"])
+    ];
+    let rates: Vec<&str> = if numbers == Numbers::Exact {
+        vec!["@0.5", "@0.25", "@2", "@1", "@0.125", "@", "@0", "@-1"]
+    } else {
+        vec![
+            "@0.1",
+            "@.3",
+            "@1e-06",
+            "@1E-9",
+            "@0",
+            "@0x10",
+            "@1e400",
+            "@1e-320",
+            "@+1",
+            "@",
+            "@0.5 ",
+            "@0.5:2",
+            "@x",
+            "@NaN",
+            "@Infinity",
+            "@2",
+        ]
+    };
+    let rates = select(rates);
+    let tags = select(vec![
+        "#",
+        "#t",
+        "#t:",
+        "#:v",
+        "#,",
+        "#t:v",
+        "#t:v,u:w",
+        "#u:w,t:v",
+        "#t:v,t:v",
+        "#t:v,t:w",
+        "#t,,u",
+        "#u;x;y,t:v",
+        "#a:b:c",
+        "#url:http://x/y",
+        "#t=v,u=w",
+        "#t:v\r",
+        "#t:v ,u",
+        "#env:prod,t:v",
+    ]);
+    let times = select(vec![
+        "T1656581400",
+        "T0",
+        "T",
+        "T-1",
+        "T1.5",
+        "T1e30",
+        "T99999999999999999999999",
+        "T1656581400 ",
+        "T1:2",
+    ]);
+    let others = select(vec![
+        "c:83c0a99c0a54",
+        "e:it-false,cn-web,pu-1",
+        "card:low",
+        "card:",
+        "c:",
+        "",
+        "junk",
+        "x:y",
+        "0.1",
+    ]);
+    let field = prop_oneof![
+        2 => rates.boxed(), 3 => tags.boxed(), 1 => times.boxed(), 2 => others.boxed()
+    ];
+    let metric =
+        (names, values, kinds, vec(field, 0..=4)).prop_map(|(name, values, kind, fields)| {
+            let fields = fields.iter().map(|field| format!("|{field}"));
+            format!("{name}:{values}|{kind}{}", fields.collect::<String>()).into_bytes()
+        });
+    let lengths = "_e[{][0-9]{0,2},[0-9]{1,2}[}]:[a-z]{0,6}[|][a-z]{0,6}([|]#t:v)?";
+    let notices = prop_oneof![
+        "_e[{][1-5],[1-5][}]:[a-z]{1,5}[|][a-z]{1,5}([|]p:low)?".boxed(),
+        lengths.boxed(),
+        "_sc[|][a-z]{0,3}[|][0-5]{0,2}([|]#t:v[|]m:text)?".boxed(),
+        "_e[{]?[0-9]{0,30},?[0-9]{0,30}[}]?:?[ab|]{0,9}".boxed(),
+    ];
+    prop_oneof![9 => metric, 1 => notices.prop_map(String::into_bytes)].boxed()
+}
+
+/// [`dogstatsd`] with up to eight bytes changed.
+pub(crate) fn mutated_dogstatsd(numbers: Numbers) -> impl Strategy<Value = Vec<u8>> {
+    let byte = select(b":|@#,;\n\r -.0159eTcgmsd_{}[]=\xff".to_vec());
+    let edit = (any::<proptest::sample::Index>(), byte);
+    (dogstatsd(numbers), vec(edit, 0..=8)).prop_map(|(mut datagram, edits)| {
+        for (at, byte) in edits {
+            let at = at.index(datagram.len());
+            datagram[at] = byte;
+        }
+        datagram
+    })
+}
+
 /// What happens to a server.
 #[derive(Clone)]
 pub(crate) enum Event {

@@ -82,7 +82,7 @@ pub(super) fn options(
         source: text(values, "librato.source"),
         host,
         tags,
-        folded_tags: text(values, "dialect").is_some_and(|dialect| dialect == "auto"),
+        folded_tags: text(values, "dialect").is_none_or(|dialect| dialect == "auto"),
         source_regex: match values.get("librato.sourceRegex") {
             Some((Typed::Pattern(pattern), _)) => Some(pattern.clone()),
             _ => None,

@@ -34,6 +34,23 @@ pub(super) fn write(snapshot: &Snapshot, out: &mut Vec<u8>) -> io::Result<()> {
     part(out, "statsd_fast", own, |out, metric| {
         number(out, metric.name, metric.value)
     })?;
+    if !snapshot.stamped.is_empty() {
+        out.extend_from_slice(b",\"stamped\":[");
+        for (index, stamped) in snapshot.stamped.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            let (kind, timestamp) = (super::kind(stamped), stamped.timestamp);
+            write!(
+                out,
+                "{comma}{{\"kind\":\"{kind}\",\"timestamp\":{timestamp},"
+            )?;
+            key(out, "name")?;
+            serde_json::to_writer(&mut *out, &*stamped.name)?;
+            out.push(b',');
+            number(out, "value", stamped.value)?;
+            out.push(b'}');
+        }
+        out.push(b']');
+    }
     out.extend_from_slice(b"}\n");
     Ok(())
 }
@@ -102,7 +119,8 @@ fn number(out: &mut Vec<u8>, name: &str, value: f64) -> io::Result<()> {
 mod tests {
     use super::super::Layout;
     use super::super::tests::{snapshot, text};
-    use crate::metric::snapshot::Gauge;
+    use crate::metric::sample::Kind;
+    use crate::metric::snapshot::{Gauge, Stamped};
 
     #[test]
     fn a_flush_on_a_line_as_json() {
@@ -118,5 +136,37 @@ mod tests {
         let read: serde_json::Value = serde_json::from_str(&printed).expect("JSON");
         assert_eq!(read["timers"]["h"]["histogram"]["bin_10"], 5);
         assert_eq!(read["gauges"]["\"\n"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn what_has_a_time_of_its_own_is_told_with_it() {
+        let mut snapshot = snapshot();
+        let stamped = |kind, name: &str, value| Stamped {
+            kind,
+            name: name.into(),
+            timestamp: 1_656_581_400,
+            value,
+        };
+        snapshot.stamped = vec![
+            stamped(Kind::Counter, "c;t=v", 2.5),
+            stamped(Kind::Gauge, "\"\u{7}", -1.0),
+        ];
+        let read: serde_json::Value =
+            serde_json::from_str(&text(&snapshot, Layout::Json)).expect("JSON");
+        let expected = serde_json::json!([
+            {"kind": "counter", "timestamp": 1_656_581_400, "name": "c;t=v", "value": 2.5},
+            {"kind": "gauge", "timestamp": 1_656_581_400, "name": "\"\u{7}", "value": -1},
+        ]);
+        assert_eq!(read["stamped"], expected);
+        let printed = text(&snapshot, Layout::Node);
+        let lines: Vec<_> = printed
+            .lines()
+            .filter(|line| line.starts_with("STAMPED"))
+            .collect();
+        let expected = [
+            "STAMPED counter c;t=v 2.5 1656581400",
+            "STAMPED gauge \\\"\\u{7} -1 1656581400",
+        ];
+        assert_eq!(lines, expected);
     }
 }

@@ -3,6 +3,7 @@
 use super::super::number;
 use super::{Namespace, Options, Status, pickle};
 use crate::metric::name::cleaned;
+use crate::metric::sample::Kind;
 use crate::metric::snapshot::Snapshot;
 use std::borrow::Cow;
 use std::time::Instant;
@@ -81,6 +82,9 @@ impl Names {
 pub(super) trait Points {
     /// Appends a value of the metric that these pieces name together.
     fn point(&mut self, name: [&str; 6], value: f64);
+
+    /// Gives what follows another time, in Unix seconds.
+    fn stamp(&mut self, timestamp: i64);
 }
 
 /// Plaintext: one `name value timestamp` a line.
@@ -109,6 +113,10 @@ impl Points for Lines<'_> {
         number::write(self.out, value);
         self.out.extend_from_slice(self.timestamp.as_bytes());
     }
+
+    fn stamp(&mut self, timestamp: i64) {
+        self.timestamp = format!(" {timestamp}\n");
+    }
 }
 
 /// A stored name as Graphite wants it: the path, and the tags that go behind the suffix.
@@ -118,14 +126,33 @@ struct Key<'a> {
 }
 
 impl<'a> Key<'a> {
-    fn new(name: &'a str, sanitize: bool) -> Self {
+    fn new(name: &'a str, sanitize: bool, tags_in_path: bool) -> Self {
         let (path, tags) = name.split_at(name.find(';').unwrap_or(name.len()));
-        let path = if sanitize {
+        let path: Cow<'_, str> = if sanitize {
             cleaned(path).into()
         } else {
             path.into()
         };
+        if tags_in_path && !tags.is_empty() {
+            return Self::folded(&path, tags, sanitize);
+        }
         Self { path, tags }
+    }
+
+    /// `path;k=v;l=w` as `path.k.v.l.w`: a key and its value are one node each.
+    fn folded(path: &str, tags: &str, sanitize: bool) -> Self {
+        let mut folded = path.to_owned();
+        for tag in tags.split(';').filter(|tag| !tag.is_empty()) {
+            for node in tag.splitn(2, '=').filter(|node| !node.is_empty()) {
+                let node = if sanitize { cleaned(node) } else { node.into() };
+                folded.push('.');
+                folded.push_str(&node.replace(['.', ';', '='], "_"));
+            }
+        }
+        Self {
+            path: folded.into(),
+            tags: "",
+        }
     }
 }
 
@@ -135,6 +162,7 @@ pub struct Encoder {
     names: Names,
     flush_counts: bool,
     sanitize: bool,
+    tags_in_path: bool,
 }
 
 impl Encoder {
@@ -144,6 +172,7 @@ impl Encoder {
             names: Names::new(options),
             flush_counts: options.flush_counts,
             sanitize: options.sanitize_names,
+            tags_in_path: options.tags_in_path,
         }
     }
 
@@ -170,7 +199,7 @@ impl Encoder {
         let began = Instant::now();
         let names = &self.names;
         let suffix = names.suffix.as_str();
-        let key = |name| Key::new(name, self.sanitize);
+        let key = |name| Key::new(name, self.sanitize, self.tags_in_path);
         // Prefix + key without tags + ending + suffix + tags.
         let mut point = |prefix: &str, key: &Key<'_>, ending: [&str; 2], value| {
             points.point(
@@ -198,6 +227,25 @@ impl Encoder {
         for set in &snapshot.sets {
             let members = set.members.len() as f64;
             point(&names.set, &key(&set.name), [".count", ""], members);
+        }
+        for stamped in &snapshot.stamped {
+            points.stamp(stamped.timestamp);
+            let Key { path, tags } = key(&stamped.name);
+            let mut point = |prefix: &str, ending, value| {
+                points.point([prefix, &path, ending, "", suffix, tags], value);
+            };
+            if stamped.kind == Kind::Gauge {
+                point(&names.gauge, "", stamped.value);
+                continue;
+            }
+            let rate = stamped.value / snapshot.interval_seconds;
+            point(&names.rate, names.rate_end, rate);
+            if self.flush_counts {
+                point(&names.count, names.count_end, stamped.value);
+            }
+        }
+        if !snapshot.stamped.is_empty() {
+            points.stamp(snapshot.timestamp);
         }
         let mut own = |prefix: &str, name: &str, value| {
             points.point([prefix, name, "", "", suffix, ""], value);
@@ -231,7 +279,7 @@ impl Encoder {
 mod tests {
     use super::*;
     use crate::metric::set::{Member, Members};
-    use crate::metric::snapshot::{Counter, Gauge, SelfMetric, Set, Statistic, Timer};
+    use crate::metric::snapshot::{Counter, Gauge, SelfMetric, Set, Stamped, Statistic, Timer};
 
     fn snapshot() -> Snapshot {
         let members: Members = [&b"x"[..], b"y"].into_iter().map(Member::from).collect();
@@ -330,6 +378,60 @@ mod tests {
         assert_eq!(found[5], "g.statsd.numStats.host1 4 1795344335");
         assert_eq!(found[7], "g.statsd_fast.packets.host1 9 1795344335");
         assert_eq!(found[8], "g.statsd.graphiteStats.last_exception.host1 1 7");
+    }
+
+    #[test]
+    fn what_has_a_time_of_its_own_goes_out_with_it() {
+        let stamped = |kind, name: &str, value| Stamped {
+            kind,
+            name: name.into(),
+            timestamp: 1_656_581_400,
+            value,
+        };
+        let mut snapshot = snapshot();
+        snapshot.interval_seconds = 10.0;
+        snapshot.stamped = vec![
+            stamped(Kind::Counter, "c;t=v", 5.0),
+            stamped(Kind::Gauge, "g", 7.0),
+        ];
+        let encoder = Encoder::new(&Options {
+            global_suffix: Some("x".into()),
+            ..Options::default()
+        });
+        let mut out = Vec::new();
+        encoder.encode(&snapshot, &mut out);
+        let text = String::from_utf8(out).expect("text");
+        let found: Vec<_> = text
+            .lines()
+            .skip_while(|line| !line.contains("sets.s"))
+            .collect();
+        let expected = [
+            "stats.sets.s.count.x 2 1795344335",
+            "stats.c.x;t=v 0.5 1656581400",
+            "stats_counts.c.x;t=v 5 1656581400",
+            "stats.gauges.g.x 7 1656581400",
+            "statsd.numStats.x 4 1795344335",
+        ];
+        assert_eq!(found[..5], expected);
+    }
+
+    #[test]
+    fn tags_are_nodes_of_the_path_where_they_are_wanted() {
+        for (name, sanitize, path) in [
+            ("a.b;env=prod;dc=eu-1.x", false, "a.b.env.prod.dc.eu-1_x"),
+            ("a;t=v=w;u;;x=", false, "a.t.v_w.u.x"),
+            ("a b;c d=e/f", true, "a_b.c_d.e-f"),
+            ("a", false, "a"),
+        ] {
+            let key = Key::new(name, sanitize, true);
+            assert_eq!((&*key.path, key.tags), (path, ""), "{name}");
+        }
+        let options = Options {
+            tags_in_path: true,
+            global_suffix: Some("host1".into()),
+            ..Options::default()
+        };
+        assert_eq!(lines(&options)[0], "stats.c 1.a.b.host1 0.5 1795344335");
     }
 
     #[test]

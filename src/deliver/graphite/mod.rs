@@ -64,6 +64,8 @@ pub struct Options {
     pub prefix_set: String,
     /// `graphite.globalSuffix`; `Some("")` gives a trailing dot, as the reference.
     pub global_suffix: Option<String>,
+    /// Tags are a part of the path (`graphite.tags: "name"`), and not carbon's.
+    pub tags_in_path: bool,
     /// `prefixStats`.
     pub prefix_stats: String,
     /// Send counts beside rates (`flush_counts`).
@@ -86,6 +88,7 @@ impl Default for Options {
             prefix_gauge: "gauges".into(),
             prefix_set: "sets".into(),
             global_suffix: None,
+            tags_in_path: false,
             prefix_stats: "statsd".into(),
             flush_counts: true,
             sanitize_names: false,

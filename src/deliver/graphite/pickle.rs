@@ -40,11 +40,6 @@ impl<'a> Frames<'a> {
         frames
     }
 
-    /// Gives what follows another time.
-    pub(super) fn stamp(&mut self, timestamp: i64) {
-        self.timestamp = timestamp.to_string();
-    }
-
     /// Ends the last frame.
     pub(super) fn finish(mut self) {
         self.close();
@@ -81,6 +76,10 @@ impl Points for Frames<'_> {
             self.open();
             self.out.extend_from_slice(&point);
         }
+    }
+
+    fn stamp(&mut self, timestamp: i64) {
+        self.timestamp = timestamp.to_string();
     }
 }
 

@@ -31,6 +31,8 @@ pub(super) enum Told {
     Total(f64),
     /// A complex gauge.
     Summary(Summary),
+    /// A single value with a time of its own, in Unix seconds.
+    Stamped(f64, i64),
 }
 
 impl Told {
@@ -40,7 +42,7 @@ impl Told {
         // NaN is not below it.
         let taken = |value: f64| value.abs() < BEYOND;
         match self {
-            Self::Value(value) | Self::Total(value) => taken(*value),
+            Self::Value(value) | Self::Total(value) | Self::Stamped(value, _) => taken(*value),
             Self::Summary(it) => [it.sum, it.min, it.deviation, it.max]
                 .into_iter()
                 .all(taken),
@@ -51,9 +53,11 @@ impl Told {
     #[inline]
     fn write(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Value(value) | Self::Total(value) => member(out, b",\"value\":", *value),
+            Self::Value(value) | Self::Total(value) | Self::Stamped(value, _) => {
+                member(out, b",\"value\":", *value);
+            }
             Self::Summary(summary) => {
-                member(out, b",\"count\":", summary.count as f64);
+                member(out, b",\"count\":", summary.count);
                 member(out, b",\"sum\":", summary.sum);
                 member(out, b",\"min\":", summary.min);
                 member(out, b",\"stddev_m2\":", summary.deviation);
@@ -130,6 +134,10 @@ impl Batches {
         source: Option<&[u8]>,
     ) -> bool {
         item(&mut self.body, self.count == 0, name, told);
+        if let Told::Stamped(_, at) = told {
+            self.body
+                .extend_from_slice(format!(",\"time\":{at}").as_bytes());
+        }
         if tags == b"{}" {
             self.body.extend_from_slice(b",\"tags\":{}}");
         } else {
@@ -148,6 +156,9 @@ impl Batches {
             all = list.is_some();
             if let Some(list) = list {
                 item(list, list.is_empty(), name, told);
+                if let Told::Stamped(_, at) = told {
+                    list.extend_from_slice(format!(",\"measure_time\":{at}").as_bytes());
+                }
                 if let Some(source) = source {
                     list.extend_from_slice(b",\"source\":");
                     list.extend_from_slice(source);
@@ -271,7 +282,7 @@ mod tests {
         assert!(batches.push(b"g", &Told::Value(-0.0), br#"{"a":"b"}"#, source));
         assert!(batches.push(b"c", &Told::Total(2.5), b"{}", source));
         let summary = Summary {
-            count: 2,
+            count: 2.0,
             sum: 3.0,
             min: 1.0,
             deviation: 0.5,
@@ -318,7 +329,7 @@ mod tests {
             assert_eq!(Told::Total(value).is_taken(), taken, "{value}");
         }
         let summary = Summary {
-            count: 1,
+            count: 1.0,
             sum: 0.0,
             min: 0.0,
             deviation: f64::INFINITY,

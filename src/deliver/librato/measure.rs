@@ -8,7 +8,7 @@ use super::pattern::{Found, Pattern};
 use super::summary::{self, Summary};
 use super::{Options, Threshold};
 use crate::metric::registry::Name;
-use crate::metric::snapshot::{Snapshot, Timer};
+use crate::metric::snapshot::{Snapshot, Stamped, Timer};
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
 use search::{Budget, Search};
@@ -220,6 +220,19 @@ impl Encoder {
                 walk.bucket(&set.name).push("", &Told::Value(members));
             }
         }
+        for Stamped {
+            name,
+            timestamp,
+            value,
+            ..
+        } in &snapshot.stamped
+        {
+            // Also where counters are running totals: of what was a while ago there is none.
+            if walk.wanted(name) {
+                let told = Told::Stamped(*value, *timestamp);
+                walk.bucket(name).push("", &told);
+            }
+        }
         if !walk.encoder.skip_internal {
             let told = match &mut totals {
                 Some(totals) => {
@@ -362,13 +375,13 @@ impl<'e> Walk<'e> {
     fn timer(&mut self, snapshot: &Snapshot, timer: &Timer) {
         let samples = &snapshot.samples[timer.samples.clone()];
         let distribution = timer.distribution.as_deref();
-        let count = distribution.map_or(samples.len() as u64, |it| it.count);
-        if count == 0 {
+        let count = distribution.map_or(samples.len() as f64, |it| it.count);
+        if count == 0.0 {
             // Of an interval that began before this backend was wanted.
             self.dropped += 1;
             return;
         }
-        let smallest = |k: u64| match distribution {
+        let smallest = |k: f64| match distribution {
             Some(distribution) => summary::of_distribution(distribution, k),
             None => summary::of_samples(&samples[..k as usize]),
         };
@@ -381,7 +394,7 @@ impl<'e> Walk<'e> {
         summaries.push((0, smallest(count)));
         for (at, (percent, _)) in thresholds.iter().enumerate() {
             let k = summary::rank(*percent, count);
-            if k > 0 {
+            if k > 0.0 {
                 summaries.push((at + 1, smallest(k)));
             }
         }

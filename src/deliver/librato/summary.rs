@@ -8,7 +8,8 @@ use crate::metric::snapshot::Distribution;
 /// A complex gauge.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Summary {
-    pub(super) count: u64,
+    /// Of events; not a whole number where samples weigh none.
+    pub(super) count: f64,
     pub(super) sum: f64,
     pub(super) min: f64,
     /// Standard deviation of the sample; 0 of a single one.
@@ -16,32 +17,33 @@ pub(super) struct Summary {
     pub(super) max: f64,
 }
 
-/// How many of `n` samples a percentile takes, from below. A percentile over 100 takes all.
-pub(super) fn rank(percent: f64, n: u64) -> u64 {
+/// How many of `n` events a percentile takes, from below. A percentile over 100 takes all.
+pub(super) fn rank(percent: f64, n: f64) -> f64 {
     // Half goes up; what is negative or too much ends at the bounds.
-    let dropped = ((100.0 - percent) / 100.0 * n as f64).max(0.0);
-    let whole = dropped as u64;
-    let up = u64::from(dropped - whole as f64 >= 0.5);
-    n.saturating_sub(whole.saturating_add(up))
+    let dropped = ((100.0 - percent) / 100.0 * n).max(0.0);
+    let whole = dropped.floor();
+    let up = f64::from(u8::from(dropped - whole >= 0.5));
+    (n - (whole + up)).max(0.0)
 }
 
 /// Of samples in ascending order; there is at least one.
 pub(super) fn of_samples(samples: &[f64]) -> Summary {
     // An empty sum is -0, which is as good a start.
     let sum: f64 = samples.iter().sum();
-    let mean = sum / samples.len() as f64;
+    let count = samples.len() as f64;
+    let mean = sum / count;
     let apart = samples.iter().map(|value| (value - mean) * (value - mean));
     Summary {
-        count: samples.len() as u64,
+        count,
         sum,
         min: samples[0],
-        deviation: deviation(apart.sum(), samples.len() as u64),
+        deviation: deviation(apart.sum(), count),
         max: samples[samples.len() - 1],
     }
 }
 
-/// Of the `k` smallest samples of a distribution, which has at least as many; `k` is not 0.
-pub(super) fn of_distribution(distribution: &Distribution, k: u64) -> Summary {
+/// Of the `k` smallest events of a distribution, which has at least as many; `k` is not 0.
+pub(super) fn of_distribution(distribution: &Distribution, k: f64) -> Summary {
     if k == distribution.count {
         return Summary {
             count: k,
@@ -56,11 +58,11 @@ pub(super) fn of_distribution(distribution: &Distribution, k: u64) -> Summary {
         distribution.runs.iter().map_while(move |&(value, count)| {
             let taken = count.min(left);
             left -= taken;
-            (taken > 0).then_some((value, taken as f64))
+            (taken > 0.0).then_some((value, taken))
         })
     };
     let sum = smallest().map(|(value, count)| value * count).sum::<f64>();
-    let mean = sum / k as f64;
+    let mean = sum / k;
     let apart = smallest().map(|(value, count)| (value - mean) * (value - mean) * count);
     Summary {
         count: k,
@@ -73,9 +75,9 @@ pub(super) fn of_distribution(distribution: &Distribution, k: u64) -> Summary {
     }
 }
 
-fn deviation(squares_apart: f64, n: u64) -> f64 {
-    if n > 1 {
-        (squares_apart / (n - 1) as f64).sqrt()
+fn deviation(squares_apart: f64, n: f64) -> f64 {
+    if n > 1.0 {
+        (squares_apart / (n - 1.0)).sqrt()
     } else {
         0.0
     }
@@ -88,20 +90,20 @@ mod tests {
     #[test]
     fn ranks_round_the_samples_left_out() {
         for (percent, n, expected) in [
-            (90.0, 5, 4),
-            (70.0, 5, 3),
-            (50.0, 5, 2),
-            (30.0, 5, 1),
-            (10.0, 5, 0),
-            (50.0, 1, 0),
-            (90.0, 1, 1),
-            (90.0, 100, 90),
-            (90.0, 18, 16),
-            (99.9, 10, 10),
-            (100.0, 7, 7),
-            (150.0, 7, 7),
-            (0.0, 7, 0),
-            (-10.0, 7, 0),
+            (90.0, 5.0, 4.0),
+            (70.0, 5.0, 3.0),
+            (50.0, 5.0, 2.0),
+            (30.0, 5.0, 1.0),
+            (10.0, 5.0, 0.0),
+            (50.0, 1.0, 0.0),
+            (90.0, 1.0, 1.0),
+            (90.0, 100.0, 90.0),
+            (90.0, 18.0, 16.0),
+            (99.9, 10.0, 10.0),
+            (100.0, 7.0, 7.0),
+            (150.0, 7.0, 7.0),
+            (0.0, 7.0, 0.0),
+            (-10.0, 7.0, 0.0),
         ] {
             assert_eq!(rank(percent, n), expected, "{percent} of {n}");
         }
@@ -115,15 +117,15 @@ mod tests {
             56.0, 62.0, 69.0,
         ];
         let all = Summary {
-            count: 18,
+            count: 18.0,
             sum: 538.0,
             min: 1.0,
             deviation: 20.502191816511857,
             max: 69.0,
         };
         assert_eq!(of_samples(&samples), all);
-        let of_90 = of_samples(&samples[..rank(90.0, 18) as usize]);
-        assert_eq!((of_90.count, of_90.sum, of_90.max), (16, 407.0, 56.0));
+        let of_90 = of_samples(&samples[..rank(90.0, 18.0) as usize]);
+        assert_eq!((of_90.count, of_90.sum, of_90.max), (16.0, 407.0, 56.0));
         assert_eq!(of_90.deviation, 16.86799237214277);
         assert_eq!(of_samples(&[7.0]).deviation, 0.0);
     }
@@ -131,23 +133,29 @@ mod tests {
     #[test]
     fn a_distribution_is_summed_up_run_by_run() {
         let distribution = Distribution {
-            count: 6,
+            count: 6.0,
             sum: 21.5,
             min: 0.5,
             max: 9.0,
             squares_apart: 45.0,
-            runs: vec![(1.0, 2), (3.0, 2), (7.0, 2)],
+            runs: vec![(1.0, 2.0), (3.0, 2.0), (7.0, 2.0)],
         };
-        let all = of_distribution(&distribution, 6);
-        assert_eq!((all.count, all.sum, all.min, all.max), (6, 21.5, 0.5, 9.0));
+        let all = of_distribution(&distribution, 6.0);
+        assert_eq!(
+            (all.count, all.sum, all.min, all.max),
+            (6.0, 21.5, 0.5, 9.0)
+        );
         assert_eq!(all.deviation, 3.0);
-        let five = of_distribution(&distribution, 5);
+        let five = of_distribution(&distribution, 5.0);
         assert_eq!(
             (five.count, five.sum, five.min, five.max),
-            (5, 15.0, 0.5, 7.0)
+            (5.0, 15.0, 0.5, 7.0)
         );
         assert_eq!(five.deviation, 6.0f64.sqrt());
-        let two = of_distribution(&distribution, 2);
+        let two = of_distribution(&distribution, 2.0);
         assert_eq!((two.sum, two.deviation, two.max), (2.0, 0.0, 1.0));
+        // A rank within a value takes a part of it.
+        let part = of_distribution(&distribution, 2.5);
+        assert_eq!((part.count, part.sum, part.max), (2.5, 3.5, 3.0));
     }
 }

@@ -307,7 +307,7 @@ proptest! {
             let mine = exponents.iter().filter(|(_, w)| *w == worker);
             let mine: Vec<f64> = mine.map(|(e, _)| e.exp()).collect();
             let part = timer(&mine, 32);
-            merged.merge(&part.samples, part.weight, part.histogram, 32, &mut Vec::new());
+            merged.merge(&part.samples, &part.weights, part.weight, part.histogram, 32, &mut Vec::new());
         }
         let found = computed(&options, merged);
         prop_assert_eq!(found.keys().collect::<Vec<_>>(), truth.keys().collect::<Vec<_>>());
@@ -333,5 +333,103 @@ proptest! {
         percent in -200.0..200.0f64,
     ) {
         computed(&options(&[percent]), timer(&samples, limit));
+    }
+}
+
+/// A timer of values with their weights.
+fn weighted(samples: &[(f64, f64)], limit: usize) -> Timer {
+    let mut timer = Timer::default();
+    for (sample, weight) in samples {
+        timer.record(*sample, *weight, limit, &mut Vec::new());
+        if *weight != 1.0 {
+            timer.weigh(*weight);
+        }
+    }
+    timer
+}
+
+#[test]
+fn weights_that_are_no_whole_numbers_are_exact() {
+    // Weights 3.75 together: ranks are 3.375 rounded, 1.875 and 0.375.
+    let samples = [(4.0, 2.5), (1.0, 1.0), (8.0, 0.25)];
+    let found = computed(
+        &options(&[90.0, 50.0, 10.0, 100.0, -50.0]),
+        weighted(&samples, 10),
+    );
+    assert_fields(
+        &found,
+        &[
+            ("count", 3.75),
+            ("count_ps", 0.375),
+            ("sum", 13.0),
+            ("sum_squares", 57.0),
+            ("mean", 13.0 / 3.75),
+            ("median", 4.0),
+            ("lower", 1.0),
+            ("upper", 8.0),
+            ("count_90", 3.0),
+            ("upper_90", 4.0),
+            ("sum_90", 9.0),
+            ("mean_90", 3.0),
+            ("sum_squares_90", 33.0),
+            ("count_50", 2.0),
+            ("upper_50", 4.0),
+            ("sum_50", 5.0),
+            ("count_100", 3.75),
+            ("upper_100", 8.0),
+            ("sum_100", 13.0),
+            ("count_top50", 2.0),
+            ("lower_top50", 4.0),
+            ("sum_top50", 9.0),
+        ],
+    );
+    assert!(!found.contains_key("upper_10"));
+}
+
+#[test]
+fn less_than_one_event_is_all_there_is() {
+    let found = computed(
+        &options(&[90.0, -10.0]),
+        weighted(&[(3.0, 0.5), (5.0, 0.25)], 10),
+    );
+    assert_fields(
+        &found,
+        &[
+            ("count_90", 0.75),
+            ("upper_90", 5.0),
+            ("sum_90", 2.75),
+            ("lower_top10", 3.0),
+            ("mean_top10", 2.75 / 0.75),
+        ],
+    );
+}
+
+proptest! {
+    /// A value that weighs three is as good as three values, in a histogram too.
+    #[test]
+    fn a_weight_is_so_many_values(
+        samples in proptest::collection::vec((1..500u32, 1..5u32), 2..60),
+        percents in proptest::collection::vec(-120..=120i32, 1..4),
+        limit in prop_oneof![Just(1000usize), Just(3usize)],
+    ) {
+        // Either both are exact or both are not.
+        prop_assume!(limit > 100 || samples.len() > limit);
+        let mut options = options(&percents.iter().map(|p| f64::from(*p)).collect::<Vec<_>>());
+        let bin = |below: Option<f64>, label: &str| Bin { below, label: label.into() };
+        options.histogram = vec![crate::flush::HistogramRule {
+            metric: String::new(),
+            bins: vec![bin(Some(100.5), "a"), bin(Some(300.5), "b"), bin(None, "c")],
+        }];
+        let pairs: Vec<_> = samples.iter().map(|(x, w)| (f64::from(*x), f64::from(*w))).collect();
+        let repeated = samples.iter().flat_map(|(x, w)| vec![f64::from(*x); *w as usize]);
+        let repeated: Vec<_> = repeated.collect();
+        let expected = computed(&options, timer(&repeated, limit));
+        let found = computed(&options, weighted(&pairs, limit));
+        prop_assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+        for (field, value) in &expected {
+            let close = (found[field] - value).abs() <= 1e-9 * value.abs().max(1.0);
+            let same = close || (value.is_nan() && found[field].is_nan());
+            prop_assert!(same, "{}: {} and not {}", field, found[field], value);
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! Which measurements a flush has, under which names, and what is left out.
 
 use super::*;
+use crate::metric::sample::Kind;
 use crate::metric::set::{Member, Members};
-use crate::metric::snapshot::{Counter, Distribution, Gauge, Set, Statistic};
+use crate::metric::snapshot::{Counter, Distribution, Gauge, Set, Stamped, Statistic};
 
 fn counter(name: &str, value: f64) -> Counter {
     Counter {
@@ -322,14 +323,43 @@ fn global_tags_are_sent_as_written_and_a_host_takes_its_place() {
 }
 
 #[test]
+fn what_has_a_time_of_its_own_is_sent_with_it() {
+    let stamped = Stamped {
+        kind: Kind::Gauge,
+        name: "g;t=v".into(),
+        timestamp: 1_656_581_400,
+        value: 7.0,
+    };
+    let snapshot = Snapshot {
+        stamped: vec![stamped],
+        ..Snapshot::default()
+    };
+    let mut encoder = Encoder::new(&Options {
+        folded_tags: true,
+        write_to_legacy: true,
+        ..Options::default()
+    });
+    let found = encoder.encode(&snapshot, false);
+    let bodies = found
+        .batches
+        .iter()
+        .map(|batch| String::from_utf8_lossy(&batch.body));
+    let bodies: Vec<_> = bodies.collect();
+    let new = r#"{"name":"g","value":7,"time":1656581400,"tags":{"t":"v"}}"#;
+    let old = r#"{"name":"g","value":7,"measure_time":1656581400}"#;
+    assert!(bodies[0].contains(new), "{}", bodies[0]);
+    assert!(bodies[1].contains(old), "{}", bodies[1]);
+}
+
+#[test]
 fn a_timer_past_the_exact_limit_is_summed_up_from_its_distribution() {
     let distribution = Distribution {
-        count: 2000,
+        count: 2000.0,
         sum: 3000.0,
         min: 0.9,
         max: 2.1,
         squares_apart: 1999.0,
-        runs: vec![(1.0, 1000), (2.0, 1000)],
+        runs: vec![(1.0, 1000.0), (2.0, 1000.0)],
     };
     let timer = |distribution| Timer {
         name: "t".into(),
