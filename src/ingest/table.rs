@@ -275,8 +275,8 @@ impl Table {
 
     /// Puts the members that wait into their sets.
     ///
-    /// They wait because busy sets are in no cache: looked for one by one, each look is a wait for memory and
-    /// a branch on what is found there. In which order members come does not matter to a set.
+    /// They wait because busy sets are in no cache: looked for one by one, each look is a wait for memory
+    /// and a branch on what is found there. In which order members come does not matter to a set.
     fn let_in(&mut self) {
         for (cell, hash, member) in self.arriving.drain(..) {
             self.sets.cells[cell as usize]
@@ -458,8 +458,8 @@ impl Table {
         })
     }
 
-    /// The name of a spelling never seen, and in dialect auto with its tags sorted when it has them in another
-    /// order. Nothing when a rule drops it.
+    /// The name of a spelling never seen, and in dialect auto with its tags sorted when it has them in
+    /// another order. Nothing when a rule drops it.
     fn name(&mut self, kind: Kind, spelling: &Spelling<'_>) -> Option<(NameId, Option<String>)> {
         let Spelling { name, tags, .. } = *spelling;
         if self.dialect == Dialect::Statsd {

@@ -1,7 +1,7 @@
 //! NOUN: the distinct members of one set in one interval.
 //!
-//! A table of its own: a member is 24 bytes, found by one look at memory and not by two, and a worker that has
-//! many to look for can have all of their places brought near at once ([`Members::place`]).
+//! A table of its own: a member is 24 bytes, found by one look at memory and not by two, and a worker that
+//! has many to look for can have all of their places brought near at once ([`Members::place`]).
 
 use foldhash::fast::RandomState;
 use std::fmt;
