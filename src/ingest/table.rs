@@ -19,6 +19,7 @@ use crate::metric::sample::{Kind, Reject, Sample, Value};
 use crate::metric::set::{Member, Members};
 use crate::runtime::sys::memory::prefetch;
 use foldhash::fast::RandomState;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 /// Spellings from which on a table counts as large: their entries, one cache line each, take half of a
@@ -89,8 +90,8 @@ pub struct Table {
     dropped: Dropped,
     /// Dialect auto: read tags that stand in names.
     name_tags: bool,
-    /// How often the tags of a name were spelled out of order.
-    orders: hashbrown::HashMap<(Kind, NameId), u8, RandomState>,
+    /// How often the tags of a name, as it comes, were spelled out of order: by the hash of that name.
+    orders: hashbrown::HashMap<(Kind, u64), u8, RandomState>,
     stamps: Stamps,
     /// See [`Table::unix_time`].
     unix_time: Option<i64>,
@@ -448,54 +449,66 @@ impl Table {
         if self.dropped.knows(spelling) {
             return None;
         }
-        let Some((id, sorted)) = self.name(kind, spelling) else {
+        let Some((id, written)) = self.name(kind, spelling) else {
             self.dropped.remember(spelling, &self.seeds);
             return None;
         };
-        Some(match sorted {
-            Some(sorted) => self.respelled(kind, id, &sorted, spelling),
-            None => self.enter(kind, id, spelling),
-        })
+        if let Some(sorted) = &written.sorted
+            && !self.is_one_of_few(kind, sorted)
+        {
+            return Some(self.shared(kind, id));
+        }
+        self.tally.tags_dropped += written.keyless;
+        Some(self.enter(kind, id, spelling))
     }
 
-    /// The name of a spelling never seen, and in dialect auto with its tags sorted when it has them in
-    /// another order. Nothing when a rule drops it.
-    fn name(&mut self, kind: Kind, spelling: &Spelling<'_>) -> Option<(NameId, Option<String>)> {
+    /// The name of a spelling never seen, and how it was written before rules saw it. Nothing when a rule
+    /// drops it.
+    fn name(&self, kind: Kind, spelling: &Spelling<'_>) -> Option<(NameId, Tagged)> {
         let Spelling { name, tags, .. } = *spelling;
         if self.dialect == Dialect::Statsd {
             let name = name::canonical(name, tags, self.sanitize);
-            let name = self.mapping.map(kind, name, self.sanitize)?;
-            return Some((self.registry.id(kind, &name), None));
+            let shown = self.mapping.map(kind, name, self.sanitize)?;
+            let id = self.registry.id(kind, &shown);
+            let (sorted, keyless) = (None, 0);
+            let written = Tagged {
+                shown,
+                sorted,
+                keyless,
+            };
+            return Some((id, written));
         }
-        let mut tagged = name::tagged(name, tags, self.sanitize, self.name_tags);
-        self.tally.tags_dropped += tagged.keyless;
-        if !self.mapping.is_empty() {
-            let name = self.mapping.map(kind, tagged.shown, self.sanitize)?;
-            tagged = name::tagged(name.as_bytes(), b"", self.sanitize, false);
-        }
-        let Tagged { shown, sorted, .. } = tagged;
-        let id = match &sorted {
-            Some(sorted) => self.registry.id_shown_as(kind, sorted, &shown),
-            None => self.registry.id(kind, &shown),
+        let written = name::tagged(name, tags, self.sanitize, self.name_tags);
+        let mapped;
+        let stored = if self.mapping.is_empty() {
+            &written
+        } else {
+            let shown = written.shown.clone();
+            let name = self.mapping.map(kind, shown, self.sanitize)?;
+            mapped = name::tagged(name.as_bytes(), b"", self.sanitize, false);
+            &mapped
         };
-        Some((id, sorted))
+        let Tagged { shown, sorted, .. } = stored;
+        let id = match sorted {
+            Some(sorted) => self.registry.id_shown_as(kind, sorted, shown),
+            None => self.registry.id(kind, shown),
+        };
+        Some((id, written))
     }
 
-    /// The slot of a spelling whose tags are not in the order of the alphabet. Whoever shuffles ten tags can
-    /// spell them in three million ways: past a few of them all share a slot, under a spelling that no line
-    /// has.
-    fn respelled(
-        &mut self,
-        kind: Kind,
-        id: NameId,
-        sorted: &str,
-        spelling: &Spelling<'_>,
-    ) -> usize {
-        let spellings = self.orders.entry((kind, id)).or_default();
-        if *spellings < ORDERS_MAX {
-            *spellings += 1;
-            return self.enter(kind, id, spelling);
-        }
+    /// Whether a spelling whose tags are not in the order of the alphabet is one of the first few of its name
+    /// as it comes: many names that a rule makes one are not many orders of its tags.
+    fn is_one_of_few(&mut self, kind: Kind, sorted: &str) -> bool {
+        let name = self.orders.hasher().hash_one(sorted);
+        let spellings = self.orders.entry((kind, name)).or_default();
+        let is_one = *spellings < ORDERS_MAX;
+        *spellings += u8::from(is_one);
+        is_one
+    }
+
+    /// The slot that spellings of a name share. Whoever shuffles ten tags can spell them in three million ways:
+    /// past a few of them all are there, under a spelling that no line has.
+    fn shared(&mut self, kind: Kind, id: NameId) -> usize {
         let value = match kind {
             Kind::Counter => Value::Count(0.0),
             Kind::Timer => Value::Time {
@@ -505,7 +518,7 @@ impl Table {
             Kind::Gauge => Value::GaugeSet(0.0),
             Kind::Set => Value::Member(b""),
         };
-        let name = format!("\n\n{sorted}");
+        let name = format!("\n\n{}", id.0);
         let sample = Sample {
             name: name.as_bytes(),
             tags: b"",
@@ -559,7 +572,7 @@ fn as_member(bytes: &[u8]) -> Member {
 mod tests {
     use super::*;
     use crate::ingest::Options;
-    use crate::ingest::mapping::{Action, Matcher, Rule};
+    use crate::ingest::mapping::{Action, Matcher, Rule, Template};
 
     fn table() -> Table {
         Table::new(&Options::default(), Arc::new(Registry::new()))
@@ -649,6 +662,72 @@ mod tests {
         assert_eq!(harvest.tally.recorded, [0, 0, 3, 0]);
         assert_eq!((harvest.counters.len(), harvest.sets.len()), (0, 0));
         assert_eq!(harvest.gauges.len(), 1);
+    }
+
+    /// A rule for each glob, which makes its names another one and sets the tag `dc`.
+    fn renaming(rules: &[(&str, &str, &str)]) -> Table {
+        let rules = rules.iter().map(|&(glob, name, dc)| {
+            let matcher = Matcher::Glob(glob.into());
+            let template = |text| Template::new(text, &matcher).expect("a template");
+            let (name, tags) = (Some(template(name)), vec![("dc".into(), template(dc))]);
+            Rule {
+                kind: None,
+                action: Action::Map { name, tags },
+                matcher,
+            }
+        });
+        let options = Options {
+            mapping: Mapping::new(rules.collect()),
+            ..Options::default()
+        };
+        Table::new(&options, Arc::new(Registry::new()))
+    }
+
+    #[test]
+    fn names_that_a_rule_makes_one_have_a_place_each() {
+        let mut table = renaming(&[("web.*.hits", "hits", "eu"), ("host.*", "host", "eu")]);
+        for round in 1..=2 {
+            for host in 0..100 {
+                let one = Value::Count(1.0);
+                record(
+                    &mut table,
+                    sample(&format!("web.{host}.hits"), "z:1,a:2", one),
+                );
+                // Of these the rule alone puts tags out of order.
+                record(&mut table, sample(&format!("host.{host}"), "z:1", one));
+            }
+            assert_eq!(table.spellings(), 200, "round {round}");
+        }
+        let counters = harvest(&mut table).counters;
+        let ids: std::collections::BTreeSet<_> = counters.iter().map(|part| part.id).collect();
+        let sum: f64 = counters.iter().map(|part| part.cell).sum();
+        assert_eq!((ids.len(), sum), (2, 400.0));
+    }
+
+    /// Also where a rule leaves no tags that could be out of order.
+    #[test]
+    fn shuffled_tags_of_a_name_with_rules_share_a_place() {
+        let mut table = renaming(&[("a", "b", "")]);
+        let mut tags: Vec<_> = (0..10).map(|n| format!("dc:{n}")).collect();
+        for turn in 0..20 {
+            let listed = format!("{},:keyless", tags.join(","));
+            for value in [1.0, 2.0] {
+                record(&mut table, sample("a", &listed, Value::Count(value)));
+            }
+            tags.rotate_left(1);
+            if turn == 9 {
+                tags.reverse();
+            }
+        }
+        // In order, in eight other orders, and all the rest.
+        assert_eq!(table.spellings(), 10);
+        let Harvest {
+            counters, tally, ..
+        } = harvest(&mut table);
+        assert!(counters.iter().all(|part| part.id == NameId(0)));
+        assert_eq!(counters.iter().map(|part| part.cell).sum::<f64>(), 60.0);
+        // Once for each spelling that is remembered.
+        assert_eq!(tally.tags_dropped, 9);
     }
 
     #[test]

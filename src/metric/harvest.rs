@@ -113,7 +113,7 @@ pub struct Tally {
     pub service_checks: u64,
     /// Those of both that nobody took.
     pub unsupported: u64,
-    /// Tags without a key, once for each spelling that has one.
+    /// Tags without a key, once for each spelling that is remembered.
     pub tags_dropped: u64,
     /// The first refused line since the last harvest with its reason, cut to a length fit for a log.
     pub offender: Option<(Reject, Box<[u8]>)>,

@@ -178,7 +178,7 @@ pub const METERS: &[Meter] = &[
     meter(
         "tags_dropped",
         true,
-        "tags left out of names because they have no key, once for each spelling never seen before",
+        "tags left out of names because they have no key, once for each spelling that is remembered",
         |t, _| t.tags_dropped,
     ),
     meter("events", false, "events of DogStatsD", |t, _| t.events),
