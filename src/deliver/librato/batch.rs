@@ -43,7 +43,8 @@ impl Told {
         let taken = |value: f64| value.abs() < BEYOND;
         match self {
             Self::Value(value) | Self::Total(value) | Self::Stamped(value, _) => taken(*value),
-            Self::Summary(it) => [it.sum, it.min, it.deviation, it.max]
+            // A count is a sum of weights, and may be as large as any.
+            Self::Summary(it) => [it.count, it.sum, it.min, it.deviation, it.max]
                 .into_iter()
                 .all(taken),
         }
@@ -332,9 +333,20 @@ mod tests {
             count: 1.0,
             sum: 0.0,
             min: 0.0,
-            deviation: f64::INFINITY,
+            deviation: 0.0,
             max: 0.0,
         };
-        assert!(!Told::Summary(summary).is_taken());
+        assert!(Told::Summary(summary).is_taken());
+        let deviation = f64::INFINITY;
+        assert!(
+            !Told::Summary(Summary {
+                deviation,
+                ..summary
+            })
+            .is_taken()
+        );
+        // Two zeros that were sampled at 1e-308.
+        let count = f64::INFINITY;
+        assert!(!Told::Summary(Summary { count, ..summary }).is_taken());
     }
 }
