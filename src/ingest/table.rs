@@ -428,7 +428,10 @@ impl Table {
                 cell: std::mem::replace(&mut part.cell, emptied),
             });
         }
-        let points = self.points.drain();
+        // Room for as many again, and not for the largest burst there was: a map is wiped over all of its room.
+        let (room, hasher) = (self.points.len(), self.points.hasher().clone());
+        let emptied = hashbrown::HashMap::with_capacity_and_hasher(room, hasher);
+        let points = std::mem::replace(&mut self.points, emptied).into_iter();
         harvest
             .points
             .extend(points.map(|((kind, id, at), point)| StampedPart {
@@ -823,6 +826,18 @@ mod tests {
             record(&mut table, sample("a b", "", Value::Count(1.0)));
             assert_eq!(harvest(&mut table).counters[0].id, expected);
         }
+    }
+
+    #[test]
+    fn a_burst_of_timestamps_leaves_no_room_behind() {
+        let mut table = table();
+        let one = sample("a", "", Value::Count(1.0));
+        for at in 0..5000 {
+            table.take_stamped(&one, at, b"a:1|c|T0", 3600);
+        }
+        assert_eq!(harvest(&mut table).points.len(), 3600 + 600 + 1);
+        assert_eq!(harvest(&mut table).points.len(), 0);
+        assert_eq!(table.points.capacity(), 0);
     }
 
     #[test]
