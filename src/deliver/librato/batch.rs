@@ -178,10 +178,15 @@ impl Batches {
 
     /// The posts; none when there was no measurement.
     pub(super) fn finish(mut self) -> Vec<Batch> {
+        self.part();
+        self.done
+    }
+
+    /// What follows goes into another post.
+    pub(super) fn part(&mut self) {
         if self.count > 0 {
             self.close();
         }
-        self.done
     }
 
     fn close(&mut self) {

@@ -220,6 +220,18 @@ impl Encoder {
                 walk.bucket(&set.name).push("", &Told::Value(members));
             }
         }
+        if !walk.encoder.skip_internal {
+            let told = match &mut totals {
+                Some(totals) => {
+                    totals.num_stats += if again { 0.0 } else { num_stats };
+                    Told::Total(totals.num_stats)
+                }
+                None => Told::Value(num_stats),
+            };
+            walk.bucket("numStats").push("", &told);
+        }
+        // A time the service finds too far away costs the whole post, and this one may have waited for long.
+        walk.batches.part();
         for Stamped {
             name,
             timestamp,
@@ -232,16 +244,6 @@ impl Encoder {
                 let told = Told::Stamped(*value, *timestamp);
                 walk.bucket(name).push("", &told);
             }
-        }
-        if !walk.encoder.skip_internal {
-            let told = match &mut totals {
-                Some(totals) => {
-                    totals.num_stats += if again { 0.0 } else { num_stats };
-                    Told::Total(totals.num_stats)
-                }
-                None => Told::Value(num_stats),
-            };
-            walk.bucket("numStats").push("", &told);
         }
         let Walk {
             batches,
