@@ -109,7 +109,8 @@ const RECEIVE_ERROR_PAUSE: Duration = Duration::from_millis(1);
 /// Batches taken at most before a tick is answered: what was queued when it came belongs to it, and
 /// under a flood that never lets the queue run empty the flusher does not wait for long.
 const TICK_BATCHES: usize = 64;
-/// The same in bytes, for datagrams that are large: the worst of them take 25 ns a byte.
+/// The same in bytes, for datagrams that are large: the worst of them, new names with thousands of tags, take
+/// some 70 ns a byte.
 const TICK_BYTES: u64 = 8 << 20;
 
 /// How long a stopping worker goes on when senders do not: past this, what comes is left unread.
