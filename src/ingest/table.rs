@@ -428,7 +428,7 @@ impl Table {
                 cell: std::mem::replace(&mut part.cell, emptied),
             });
         }
-        // Room for as many again, and not for the largest burst there was: a map is wiped over all of its room.
+        // Room for as many again, and not for the largest burst there was: all room of a map is wiped.
         let (room, hasher) = (self.points.len(), self.points.hasher().clone());
         let emptied = hashbrown::HashMap::with_capacity_and_hasher(room, hasher);
         let points = std::mem::replace(&mut self.points, emptied).into_iter();
@@ -509,8 +509,8 @@ impl Table {
         is_one
     }
 
-    /// The slot that spellings of a name share. Whoever shuffles ten tags can spell them in three million ways:
-    /// past a few of them all are there, under a spelling that no line has.
+    /// The slot that spellings of a name share. Whoever shuffles ten tags can spell them in three million
+    /// ways: past a few of them all are there, under a spelling that no line has.
     fn shared(&mut self, kind: Kind, id: NameId) -> usize {
         let value = match kind {
             Kind::Counter => Value::Count(0.0),
