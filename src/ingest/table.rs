@@ -420,8 +420,7 @@ impl Table {
         }
         for cell in self.sets.touched.drain(..) {
             let part = &mut self.sets.cells[cell as usize];
-            // As many will likely come again: no need to grow to it step by step.
-            let emptied = Members::with_capacity(part.cell.len());
+            let emptied = Members::expecting(part.cell.len());
             harvest.sets.push(Part {
                 id: part.id,
                 hits: std::mem::take(&mut part.hits),
@@ -848,5 +847,22 @@ mod tests {
         }
         let sets = harvest(&mut table).sets;
         assert_eq!((sets[0].cell.len(), sets[0].hits), (2, 5));
+    }
+
+    #[test]
+    fn a_set_that_nobody_sends_any_more_holds_no_memory() {
+        let mut table = table();
+        for n in 0..1000 {
+            let member = n.to_string();
+            let value = Value::Member(member.as_bytes());
+            record(&mut table, sample("users.at.15", "", value));
+        }
+        assert_eq!(harvest(&mut table).sets[0].cell.len(), 1000);
+        let held = |table: &Table| table.sets.cells[0].cell.heap_bytes();
+        assert_eq!(held(&table), 0);
+        let one = Value::Member(b"one");
+        record(&mut table, sample("users.at.15", "", one));
+        assert_eq!(harvest(&mut table).sets[0].cell.len(), 1);
+        assert_eq!(held(&table), 0);
     }
 }
