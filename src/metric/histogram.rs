@@ -156,21 +156,24 @@ impl Grid {
             .enumerate()
             .flat_map(move |(octave, page)| {
                 let counts = page.as_deref().map_or(&[][..], |page| &page[..]);
-                counts.iter().enumerate().filter_map(move |(slot, count)| {
-                    let slot = octave * SLOTS + slot;
-                    let count = u64::from(*count) + self.carried(slot);
+                let first = octave * SLOTS;
+                let carries = first as u16..=(first + SLOTS - 1) as u16;
+                // Beside the counts, not looked for at each: a busy timer has hundreds.
+                let mut carries = self.carries.range(carries);
+                let mut carry = carries.next();
+                counts.iter().enumerate().filter_map(move |(at, count)| {
+                    let slot = first + at;
+                    let mut count = u64::from(*count);
+                    if !self.carries.is_empty()
+                        && let Some((carrying, times)) = carry
+                        && usize::from(*carrying) == slot
+                    {
+                        count += times << u8::BITS;
+                        carry = carries.next();
+                    }
                     (count > 0).then(|| (Self::lower_bound(slot), count))
                 })
             })
-    }
-
-    #[inline]
-    fn carried(&self, slot: usize) -> u64 {
-        if self.carries.is_empty() {
-            return 0;
-        }
-        let times = self.carries.get(&(slot as u16)).copied();
-        times.unwrap_or_default() << u8::BITS
     }
 
     /// Heap bytes held by the pages.
