@@ -1713,6 +1713,12 @@ fn what_is_wrong_in_a_file_of_the_proxy_is_all_said() {
         ]
     );
     assert_eq!(loaded.config.proxy.nodes.len(), 1);
+    let daemon = config::parse("{nodes: [], backends: []}", "cfg").expect("it can be used");
+    assert_eq!(
+        daemon.warnings[0].to_string(),
+        "cfg:1:2: nodes: unknown key, ignored (a file of the proxy? start it with: statsd-fast proxy \
+         --config FILE)",
+    );
 }
 
 #[test]

@@ -215,6 +215,10 @@ impl Checker<'_> {
         ) {
             // Nobody is shown more, and looking for each takes time.
             _ if self.warnings.len() >= super::FINDINGS_MAX => String::new(),
+            // The proxy's table has it.
+            _ if path == "nodes" => {
+                "a file of the proxy? start it with: statsd-fast proxy --config FILE".into()
+            }
             (Some(_), Some((group, key))) => format!("write {group}: {{ {key}: ... }}"),
             _ => settings::nearest(&entry.key, known)
                 .map(|name| format!("did you mean {name}?"))
