@@ -28,8 +28,8 @@ use crate::trial::Trial;
 /// What to measure, and how often.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Program of the server; it is started with a configuration of its own: one worker, no backend,
-    /// a flush each second.
+    /// Program of the server; it is started with a configuration of its own: no backend, a flush each
+    /// second, one worker where nothing else is asked for.
     #[arg(long, value_name = "PATH")]
     daemon: PathBuf,
 

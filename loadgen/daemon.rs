@@ -147,7 +147,8 @@ impl Process {
         loop {
             let Some(line) = lines.next() else {
                 bail!(
-                    "the server ended instead of starting; it said:\n{}",
+                    "the server ended instead of starting; is it a statsd-fast? What it said on \
+                     standard error is above, and on standard output:\n{}",
                     said.join("\n")
                 );
             };
