@@ -260,8 +260,8 @@ fn hint(error: &io::Error) -> &'static str {
             "raise the limit on open files (see: ulimit -n) or lower `mgmt_connections`"
         }
         io::ErrorKind::AddrInUse => {
-            "another process listens there (see: ss -ltnp), perhaps another StatsD; stop it or choose \
-             another `mgmt_port`"
+            "another process listens there (see: ss -ltnp), perhaps another StatsD, or a listener of this \
+             file does; stop it or choose another `mgmt_port`"
         }
         io::ErrorKind::AddrNotAvailable => {
             "this machine has no such address (see: ip addr); check `mgmt_address`"
