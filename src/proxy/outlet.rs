@@ -19,6 +19,8 @@ use std::time::Duration;
 
 /// Datagrams that wait at most before they are sent.
 const HELD_MAX: usize = 256;
+/// Bytes that wait at most, for datagrams that are larger than most.
+const HELD_BYTES: usize = 512 << 10;
 /// How long a full send buffer is waited for: the nodes behind wait as long.
 const WRITE_MAX: Duration = Duration::from_millis(100);
 /// How often a message is tried that is refused for the sake of an earlier one.
@@ -112,7 +114,7 @@ impl Outlet {
             datagrams: 1,
             ..closed
         });
-        if self.closed.len() >= HELD_MAX {
+        if self.closed.len() >= HELD_MAX || begin >= HELD_BYTES {
             self.send_closed();
         }
     }
@@ -442,6 +444,16 @@ mod tests {
         outlet.push(b"nor this");
         outlet.send();
         assert_eq!(outlet.take_counts().dropped, [2, 0, 0, 0]);
+    }
+
+    #[test]
+    fn long_lines_wait_in_bounded_memory() {
+        let (_socket, address) = node();
+        let mut outlet = outlet(1432, Some(address));
+        (0..100).for_each(|_| outlet.push(&[b'x'; 50_000]));
+        assert!(outlet.bytes.capacity() <= 2 * HELD_BYTES);
+        outlet.send();
+        assert_eq!(outlet.take_counts().lines, 100);
     }
 
     #[test]
