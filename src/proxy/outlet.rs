@@ -21,6 +21,9 @@ use std::time::Duration;
 const HELD_MAX: usize = 256;
 /// Bytes that wait at most, for datagrams that are larger than most.
 const HELD_BYTES: usize = 512 << 10;
+/// Longest datagram that runs are made of where lines are not packed: what fits the usual path. The kernel
+/// refuses a run of longer ones, where it would cut each of them into fragments.
+const SEGMENT_USUAL: usize = 1432;
 /// How long a full send buffer is waited for: the nodes behind wait as long.
 const WRITE_MAX: Duration = Duration::from_millis(100);
 /// How often a message is tried that is refused for the sake of an earlier one.
@@ -199,7 +202,12 @@ impl Outlet {
     /// Sends datagrams, those of one size in one message where the kernel does that. Returns how many were
     /// dealt with: all, or those before the first message that this kernel or this path takes no runs of.
     fn send_runs(&mut self, socket: &UdpSocket, bytes: &[u8], datagrams: &[Datagram]) -> usize {
-        let runs = runs(datagrams, self.segmenting);
+        let longest = if self.segmenting {
+            self.room.max(SEGMENT_USUAL)
+        } else {
+            0
+        };
+        let runs = runs(datagrams, longest);
         let sums: Vec<Datagram> = runs
             .iter()
             .map(|run| sum(&datagrams[run.clone()]))
@@ -304,14 +312,14 @@ fn sum(datagrams: &[Datagram]) -> Datagram {
     datagrams.iter().fold(Datagram::default(), add)
 }
 
-/// Which datagrams make a message together: when `segmenting`, those of one size and a shorter one behind
+/// Which datagrams make a message together: those of one size, `longest` at most, and a shorter one behind
 /// them, as many as the kernel takes; each its own otherwise.
-fn runs(datagrams: &[Datagram], segmenting: bool) -> Vec<Range<usize>> {
+fn runs(datagrams: &[Datagram], longest: usize) -> Vec<Range<usize>> {
     let mut runs = Vec::new();
     let mut begin = 0;
     while begin < datagrams.len() {
         let size = datagrams[begin].length;
-        let most = if segmenting && size > 0 {
+        let most = if (1..=longest).contains(&size) {
             MAX_SEGMENTS.min(MAX_SEGMENTED / size).max(1)
         } else {
             1
@@ -378,7 +386,7 @@ mod tests {
 
     #[test]
     fn runs_are_of_one_size_and_a_shorter_one_ends_them() {
-        let of = |sizes: &[usize], segmenting| {
+        let of = |sizes: &[usize], longest| {
             let datagrams: Vec<_> = sizes
                 .iter()
                 .map(|length| Datagram {
@@ -386,15 +394,16 @@ mod tests {
                     ..Datagram::default()
                 })
                 .collect();
-            let runs = runs(&datagrams, segmenting);
+            let runs = runs(&datagrams, longest);
             runs.iter().map(ExactSizeIterator::len).collect::<Vec<_>>()
         };
-        assert_eq!(of(&[5, 5, 3, 5, 6, 6], true), [3, 1, 2]);
-        assert_eq!(of(&[5, 5, 3], false), [1, 1, 1]);
-        assert_eq!(of(&[5; 130], true), [MAX_SEGMENTS, MAX_SEGMENTS, 2]);
-        assert_eq!(of(&[30_000; 3], true), [2, 1]);
-        assert_eq!(of(&[65_507, 1], true), [1, 1]);
-        assert_eq!(of(&[], true), [0; 0]);
+        assert_eq!(of(&[5, 5, 3, 5, 6, 6], 6), [3, 1, 2]);
+        assert_eq!(of(&[5, 5, 3, 5, 6, 6], 5), [3, 1, 1, 1]);
+        assert_eq!(of(&[5, 5, 3], 0), [1, 1, 1]);
+        assert_eq!(of(&[5; 130], 5), [MAX_SEGMENTS, MAX_SEGMENTS, 2]);
+        assert_eq!(of(&[30_000; 3], 65_507), [2, 1]);
+        assert_eq!(of(&[65_507, 1], 65_507), [1, 1]);
+        assert_eq!(of(&[], 65_507), [0; 0]);
     }
 
     #[test]
