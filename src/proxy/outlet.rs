@@ -52,7 +52,7 @@ pub(super) struct Outlet {
     closed: Vec<Datagram>,
     /// The open one.
     open: Datagram,
-    /// The kernel cuts runs of datagrams for us.
+    /// The kernel cuts runs of datagrams for us, as far as known of this socket.
     segmenting: bool,
     /// What the kernel took last, not known to be refused.
     last: Datagram,
@@ -139,19 +139,25 @@ impl Outlet {
             return;
         }
         self.send();
+        self.disconnect();
+        self.address = address;
+    }
+
+    fn disconnect(&mut self) {
         self.ask_for_refusal();
         self.last = Datagram::default();
-        self.segmenting = true;
-        self.address = address;
         self.socket = None;
     }
 
     /// The socket, lent out; made when there is none and the node is somewhere.
     fn take_socket(&mut self) -> Option<UdpSocket> {
-        self.socket.take().or_else(|| {
-            let made = connected(self.address?);
-            made.inspect_err(|error| self.complain(error)).ok()
-        })
+        if let Some(socket) = self.socket.take() {
+            return Some(socket);
+        }
+        let made = connected(self.address?);
+        let socket = made.inspect_err(|error| self.complain(error)).ok()?;
+        self.segmenting = true;
+        Some(socket)
     }
 
     /// The accounts since they were last taken, the latest refusal included.
@@ -182,11 +188,16 @@ impl Outlet {
         match self.take_socket() {
             Some(socket) => {
                 let begun = self.segmenting;
+                let unreachable = self.counts.dropped[Loss::Unreachable as usize];
                 let left = self.send_runs(&socket, &bytes, &closed);
                 if begun && !self.segmenting {
                     self.send_runs(&socket, &bytes, &closed[left..]);
                 }
                 self.socket = Some(socket);
+                if self.counts.dropped[Loss::Unreachable as usize] > unreachable {
+                    // It sends from the address this machine had when it was made, which may be gone.
+                    self.disconnect();
+                }
             }
             None => closed
                 .iter()
@@ -453,6 +464,25 @@ mod tests {
         outlet.push(b"nor this");
         outlet.send();
         assert_eq!(outlet.take_counts().dropped, [2, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_socket_that_takes_nothing_any_more_is_replaced() {
+        let (socket, address) = node();
+        let mut outlet = outlet(1432, Some(address));
+        outlet.push(b"before");
+        outlet.send();
+        // As when the address it sends from is gone: an error that stays.
+        let made = outlet.socket.as_ref().expect("a socket");
+        let ended = socket2::SockRef::from(made).shutdown(std::net::Shutdown::Write);
+        ended.expect("connected");
+        outlet.push(b"lost");
+        outlet.send();
+        outlet.push(b"after");
+        outlet.send();
+        assert_eq!([next(&socket), next(&socket)], ["before", "after"]);
+        let counts = outlet.take_counts();
+        assert_eq!((counts.lines, counts.dropped), (2, [0, 0, 0, 1]));
     }
 
     #[test]
