@@ -9,7 +9,8 @@ use crate::runtime::clock::monotonic_ms;
 use crate::runtime::rate_limit::{RateLimit, more};
 use crate::runtime::sys;
 use crate::runtime::sys::send::{
-    MAX_BATCH, MAX_SEGMENTED, MAX_SEGMENTS, Message, Refusal, cannot_segment, send_messages,
+    MAX_BATCH, MAX_SEGMENTED, MAX_SEGMENTS, Message, Refusal, cannot_segment, segment,
+    send_messages,
 };
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -156,7 +157,9 @@ impl Outlet {
         }
         let made = connected(self.address?);
         let socket = made.inspect_err(|error| self.complain(error)).ok()?;
-        self.segmenting = true;
+        // The option is not wanted, but a kernel that knows none (before Linux 4.18) does not look at the
+        // size in a message either: it would send a run as one datagram, without a word.
+        self.segmenting = segment(&socket, 0).is_ok();
         Some(socket)
     }
 
