@@ -57,7 +57,8 @@ pub struct NodeCounts {
     pub bytes: u64,
     /// Lines it did not take, by [`Loss`].
     pub dropped: [u64; Loss::ALL.len()],
-    /// Of the lines it took, those that the node's machine has nobody for, as far as it says so.
+    /// Of the lines it took, those that the node's machine has nobody for, or a firewall refuses, as far as
+    /// they say so.
     pub refused_lines: u64,
     /// Datagrams they were in.
     pub refused_datagrams: u64,
@@ -195,7 +196,7 @@ pub const NODE_METERS: &[NodeMeter] = &[
     NodeMeter { name: "too_long", loss: true, help: "lines not sent: no datagram is that long", read: |n| n.dropped[Loss::TooLong as usize] },
     NodeMeter { name: "full", loss: true, help: "lines not sent: the send buffer stayed full for 0.1 s", read: |n| n.dropped[Loss::Full as usize] },
     NodeMeter { name: "unreachable", loss: true, help: "lines not sent: no route, a firewall, an interface that is down", read: |n| n.dropped[Loss::Unreachable as usize] },
-    NodeMeter { name: "refused_lines", loss: true, help: "lines sent that its machine had nobody for, as far as it said so", read: |n| n.refused_lines },
+    NodeMeter { name: "refused_lines", loss: true, help: "lines sent that its machine had nobody for, or a firewall on the way refused, as far as they said so", read: |n| n.refused_lines },
     NodeMeter { name: "refused_datagrams", loss: true, help: "datagrams they were in", read: |n| n.refused_datagrams },
     NodeMeter { name: "doubtful", loss: true, help: "lines sent from its last good answer to its removal: what it lost of them nobody knows", read: |n| n.doubtful },
     NodeMeter { name: "removals", loss: false, help: "times it was taken out of the ring", read: |n| n.removals },

@@ -2,15 +2,15 @@
 //!
 //! A worker has an outlet for each node. Lines wait in it for company, for as long as the worker finds more
 //! in its source, 16 batches at most. Its socket is connected, so that the kernel tells when the machine of
-//! the node says that nobody takes what was sent.
+//! the node says that nobody takes what was sent, or a firewall that it does not let it pass.
 
 use super::account::{Loss, NodeCounts};
 use crate::runtime::clock::monotonic_ms;
 use crate::runtime::rate_limit::{RateLimit, more};
 use crate::runtime::sys;
 use crate::runtime::sys::send::{
-    MAX_BATCH, MAX_SEGMENTED, MAX_SEGMENTS, Message, Refusal, cannot_segment, segment,
-    send_messages,
+    MAX_BATCH, MAX_SEGMENTED, MAX_SEGMENTS, Message, Refusal, cannot_segment,
+    may_be_of_an_earlier_one, segment, send_messages,
 };
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -172,12 +172,16 @@ impl Outlet {
     /// Asks the kernel whether the last message was refused, instead of learning it with the next one.
     fn ask_for_refusal(&mut self) {
         let error = self.socket.as_ref().and_then(|it| it.take_error().ok()?);
-        if error.is_some_and(|error| Refusal::of(&error) == Refusal::Refused) {
-            self.refused();
+        let Some(error) = error.filter(may_be_of_an_earlier_one) else {
+            return;
+        };
+        if Refusal::of(&error) != Refusal::Refused {
+            self.complain(&error);
         }
+        self.refused();
     }
 
-    /// What the kernel took last reached a machine where nobody takes it.
+    /// What the kernel took last reached a machine where nobody takes it, or a firewall.
     fn refused(&mut self) {
         let last = std::mem::take(&mut self.last);
         self.counts.refused_lines += last.lines;
@@ -257,14 +261,22 @@ impl Outlet {
                     let refusal = Refusal::of(&error);
                     if refusal == Refusal::Refused {
                         self.refused();
-                        tries += 1;
-                        if tries < TRIES {
-                            continue;
-                        }
                     } else if messages[at].segment.is_some() && cannot_segment(&error) {
                         // One by one then.
                         self.segmenting = false;
                         return runs[at].start;
+                    }
+                    if tries == 0 && refusal != Refusal::Refused {
+                        self.complain(&error);
+                    }
+                    tries += 1;
+                    if tries < TRIES && may_be_of_an_earlier_one(&error) {
+                        // If the message goes now, it was.
+                        cut_short = refusal != Refusal::Refused;
+                        continue;
+                    }
+                    if refusal == Refusal::Refused {
+                        self.complain(&error);
                     }
                     let loss = Loss::of(refusal);
                     // Those behind would wait as long, one after another.
@@ -275,7 +287,6 @@ impl Outlet {
                     };
                     let lines = sums[at..until].iter().map(|sum| sum.lines).sum();
                     self.counts.drop_lines(loss, lines);
-                    self.complain(&error);
                     at = until;
                     tries = 0;
                 }
@@ -486,6 +497,57 @@ mod tests {
         assert_eq!([next(&socket), next(&socket)], ["before", "after"]);
         let counts = outlet.take_counts();
         assert_eq!((counts.lines, counts.dropped), (2, [0, 0, 0, 1]));
+    }
+
+    /// What a firewall answers (ICMP: host prohibited) to a datagram from one to the other. `None` where this
+    /// process may not say so.
+    fn prohibit(from: SocketAddr, to: SocketAddr) -> Option<()> {
+        let raw = socket2::Socket::new(
+            socket2::Domain::IPV4,
+            socket2::Type::RAW,
+            Some(socket2::Protocol::ICMPV4),
+        );
+        let [from_high, from_low] = from.port().to_be_bytes();
+        let [to_high, to_low] = to.port().to_be_bytes();
+        let mut answer = [0; 36];
+        answer[..2].copy_from_slice(&[3, 10]);
+        // The header of IPv4, 20 bytes, and that of UDP.
+        answer[8..18].copy_from_slice(&[0x45, 0, 0, 29, 0, 0, 0x40, 0, 64, 17]);
+        answer[20..28].copy_from_slice(&[127, 0, 0, 1, 127, 0, 0, 1]);
+        answer[28..34].copy_from_slice(&[from_high, from_low, to_high, to_low, 0, 9]);
+        let words = answer
+            .chunks(2)
+            .map(|two| u32::from(two[0]) << 8 | u32::from(two[1]));
+        let sum: u32 = words.sum();
+        let sum = (sum >> 16) + (sum & 0xffff);
+        answer[2..4].copy_from_slice(&(!((sum >> 16) + sum) as u16).to_be_bytes());
+        raw.ok()?.send_to(&answer, &to.into()).ok().map(drop)
+    }
+
+    #[test]
+    fn what_a_firewall_refused_is_not_what_comes_behind_it() {
+        let (socket, address) = node();
+        let mut outlet = outlet(1432, Some(address));
+        outlet.push(b"refused");
+        outlet.send();
+        let made = outlet.socket.as_ref().and_then(|it| it.local_addr().ok());
+        if prohibit(made.expect("a socket"), address).is_none() {
+            eprintln!("skipped: only root may speak as a firewall");
+            return;
+        }
+        outlet.push(b"behind it");
+        outlet.send();
+        assert_eq!([next(&socket), next(&socket)], ["refused", "behind it"]);
+        let counts = outlet.take_counts();
+        assert_eq!((counts.lines, counts.refused_lines), (2, 1));
+        assert_eq!(counts.dropped_total(), 0);
+        let made = outlet.socket.as_ref().and_then(|it| it.local_addr().ok());
+        prohibit(made.expect("a socket"), address).expect("as before");
+        assert_eq!(
+            outlet.take_counts().refused_lines,
+            1,
+            "without a line behind it"
+        );
     }
 
     #[test]

@@ -39,6 +39,24 @@ impl Refusal {
     }
 }
 
+/// Whether an error may be what became of an earlier datagram, told with this call as that of a port where
+/// nobody listens is: a firewall refused it, or a router found it too long. If so, this one was not tried.
+pub fn may_be_of_an_earlier_one(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNREFUSED
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH
+                | libc::EHOSTDOWN
+                | libc::ENONET
+                | libc::ENOPROTOOPT
+                | libc::EACCES
+                | libc::EMSGSIZE
+        )
+    )
+}
+
 /// Sends the first [`MAX_BATCH`] datagrams, or fewer, each slice being one datagram.
 ///
 /// Returns how many the kernel took, counted from the front: these are sent, the rest is not. Zero
