@@ -197,8 +197,16 @@ impl Health {
     /// Looks where a node is, and says so when that is news. Returns where its admin interface may be.
     fn locate(&self, node: usize) -> io::Result<Vec<SocketAddr>> {
         let it = &self.membership.nodes()[node];
-        let found: Vec<_> = (&*it.host, it.admin_port).to_socket_addrs()?.collect();
         let before = self.membership.addresses()[node];
+        let found: Vec<_> = match ((&*it.host, it.admin_port).to_socket_addrs(), before) {
+            (Ok(found), _) => found.collect(),
+            // It is where it was: a resolver that is away says nothing about it.
+            (Err(_), Some(mut before)) => {
+                before.set_port(it.admin_port);
+                vec![before]
+            }
+            (Err(error), None) => return Err(error),
+        };
         let Some(mut address) = choose(&found, before) else {
             return Err(io::Error::other("its name has no address"));
         };
@@ -425,6 +433,34 @@ mod tests {
         assert_eq!(choose(&[six, one], Some(at("10.0.0.2:8125"))), Some(one));
         assert_eq!(choose(&[six], Some(one)), Some(six));
         assert_eq!(choose(&[], Some(one)), None);
+    }
+
+    /// The health of one node, at a host.
+    fn health_of(host: &str) -> Health {
+        let node = super::super::Node {
+            label: format!("{host}:8125"),
+            host: host.into(),
+            port: 8125,
+            admin_port: 8126,
+        };
+        let (_, book) = crossbeam::channel::bounded(1);
+        Health::new(
+            Options::default(),
+            Clock::Real,
+            Arc::new(Membership::new(vec![node])),
+            Arc::new(Ledger::new(Arc::default(), Vec::new(), book, 1)),
+        )
+    }
+
+    #[test]
+    fn a_node_is_asked_where_it_was_while_its_name_leads_nowhere() {
+        let health = health_of("nowhere.invalid");
+        health.locate(0).expect_err("no such name");
+        let before = SocketAddr::from(([127, 0, 0, 1], 8125));
+        health.membership.locate(0, before);
+        let asked = health.locate(0).expect("where it was");
+        assert_eq!(asked, [SocketAddr::from(([127, 0, 0, 1], 8126))]);
+        assert_eq!(health.membership.addresses(), [Some(before)]);
     }
 
     /// The verdict on a node that answers so, with an end of the connection behind it.
