@@ -172,7 +172,7 @@ impl Health {
         let mut first = Some(located);
         let mut next = Instant::now();
         loop {
-            let addresses = self.locate(node);
+            let addresses = self.locate(node, standing.failures > 0);
             if let Some(located) = first.take() {
                 // Whoever waits does not wait for ever.
                 let _ = located.send(());
@@ -194,8 +194,9 @@ impl Health {
         }
     }
 
-    /// Looks where a node is, and says so when that is news. Returns where its admin interface may be.
-    fn locate(&self, node: usize) -> io::Result<Vec<SocketAddr>> {
+    /// Looks where a node is, which `failed` where it was, and says so when that is news. Returns where its
+    /// admin interface may be.
+    fn locate(&self, node: usize, failed: bool) -> io::Result<Vec<SocketAddr>> {
         let it = &self.membership.nodes()[node];
         let before = self.membership.addresses()[node];
         let found: Vec<_> = match ((&*it.host, it.admin_port).to_socket_addrs(), before) {
@@ -207,9 +208,10 @@ impl Health {
             }
             (Err(error), None) => return Err(error),
         };
-        let Some(mut address) = choose(&found, before) else {
+        let Some(mut address) = choose(&found, before, failed) else {
             return Err(io::Error::other("its name has no address"));
         };
+        let asked = asked(found, address);
         address.set_port(it.port);
         if self.membership.locate(node, address)
             && let Some(before) = before
@@ -217,7 +219,7 @@ impl Health {
             log::info!("node {} has moved from {before} to {address}", it.label);
             self.note(node, format!("moved from {before} to {address}"));
         }
-        Ok(found)
+        Ok(asked)
     }
 
     fn take_over(
@@ -275,14 +277,33 @@ impl Health {
     }
 }
 
-/// Which of the addresses of a name its node has, when it had another one `before`, or the same.
-fn choose(found: &[SocketAddr], before: Option<SocketAddr>) -> Option<SocketAddr> {
+/// Which of the addresses of a name its node has, when it had another one `before`, or the same; the next one
+/// when it `failed` there.
+fn choose(found: &[SocketAddr], before: Option<SocketAddr>, failed: bool) -> Option<SocketAddr> {
+    let before = before.map(|it| it.ip());
     // A name of several addresses is told in another order each time.
-    let same = |address: &&SocketAddr| before.is_some_and(|it| it.ip() == address.ip());
-    let chosen = found.iter().find(same);
-    // The reference sends over IPv4.
-    let chosen = chosen.or_else(|| found.iter().find(|address| address.is_ipv4()));
-    chosen.or(found.first()).copied()
+    let Some(at) = found.iter().find(|it| Some(it.ip()) == before) else {
+        // The reference sends over IPv4.
+        let chosen = found.iter().find(|address| address.is_ipv4());
+        return chosen.or(found.first()).copied();
+    };
+    let mut others: Vec<_> = found.iter().filter(|it| rivals(it, at)).collect();
+    others.sort_unstable();
+    let next = others.iter().find(|it| ***it > *at).or(others.first());
+    Some(**next.filter(|_| failed).unwrap_or(&at))
+}
+
+/// Where a node at `address` is asked: there, and where else its machine may be. Several addresses of one
+/// family may be several machines; those say nothing about this one.
+fn asked(mut found: Vec<SocketAddr>, address: SocketAddr) -> Vec<SocketAddr> {
+    if found.iter().any(|it| rivals(it, &address)) {
+        found.retain(|it| it.ip() == address.ip());
+    }
+    found
+}
+
+fn rivals(one: &SocketAddr, other: &SocketAddr) -> bool {
+    one.is_ipv4() == other.is_ipv4() && one.ip() != other.ip()
 }
 
 /// Asks whoever answers first of these addresses; all of it takes no longer than `at_most`.
@@ -425,14 +446,27 @@ mod tests {
     fn a_node_stays_where_it_is_as_long_as_its_name_says_so() {
         let at = |text: &str| text.parse::<SocketAddr>().expect("an address");
         let (six, one, other) = (at("[::1]:1"), at("10.0.0.1:1"), at("10.0.0.2:1"));
-        assert_eq!(choose(&[six, one, other], None), Some(one));
-        assert_eq!(
-            choose(&[six, one, other], Some(at("10.0.0.2:8125"))),
-            Some(other)
-        );
-        assert_eq!(choose(&[six, one], Some(at("10.0.0.2:8125"))), Some(one));
-        assert_eq!(choose(&[six], Some(one)), Some(six));
-        assert_eq!(choose(&[], Some(one)), None);
+        let stays = |found: &[_], before| choose(found, before, false);
+        assert_eq!(stays(&[six, one, other], None), Some(one));
+        let before = Some(at("10.0.0.2:8125"));
+        assert_eq!(stays(&[six, one, other], before), Some(other));
+        assert_eq!(stays(&[six, one], before), Some(one));
+        assert_eq!(stays(&[six], Some(one)), Some(six));
+        assert_eq!(stays(&[], Some(one)), None);
+    }
+
+    #[test]
+    fn of_several_machines_of_one_name_the_one_is_asked_that_lines_go_to() {
+        let at = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        let (six, one, other) = (at("[::1]:1"), at("10.0.0.1:1"), at("10.0.0.2:1"));
+        assert_eq!(asked(vec![six, other, one], one), [one]);
+        // One of each family is one machine.
+        assert_eq!(asked(vec![six, one], one), [six, one]);
+        // Where it fails, the next one is tried, and so on.
+        for (before, next) in [(one, other), (other, one), (six, six)] {
+            assert_eq!(choose(&[six, other, one], Some(before), true), Some(next));
+        }
+        assert_eq!(choose(&[six, one], Some(one), true), Some(one));
     }
 
     /// The health of one node, at a host.
@@ -455,10 +489,10 @@ mod tests {
     #[test]
     fn a_node_is_asked_where_it_was_while_its_name_leads_nowhere() {
         let health = health_of("nowhere.invalid");
-        health.locate(0).expect_err("no such name");
+        health.locate(0, false).expect_err("no such name");
         let before = SocketAddr::from(([127, 0, 0, 1], 8125));
         health.membership.locate(0, before);
-        let asked = health.locate(0).expect("where it was");
+        let asked = health.locate(0, false).expect("where it was");
         assert_eq!(asked, [SocketAddr::from(([127, 0, 0, 1], 8126))]);
         assert_eq!(health.membership.addresses(), [Some(before)]);
     }
