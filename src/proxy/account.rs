@@ -12,7 +12,7 @@ use crate::runtime::sys::wake::Waker;
 use crossbeam::channel::Receiver;
 use crossbeam::utils::CachePadded;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Why the kernel took no datagram for a node.
@@ -235,13 +235,19 @@ pub struct Ledger {
     /// through the channel.
     asked: Arc<CachePadded<AtomicU64>>,
     workers: Vec<Waker>,
+    reports: Receiver<Report>,
     book: Mutex<Book>,
+    /// Told when the answers to a question are in.
+    answered: Condvar,
 }
 
 #[derive(Debug)]
 struct Book {
-    reports: Receiver<Report>,
     totals: Counts,
+    /// Somebody asks and waits for answers.
+    asking: bool,
+    /// Number of the last question whose answers are in.
+    answered: u64,
 }
 
 impl Ledger {
@@ -256,27 +262,59 @@ impl Ledger {
         Self {
             asked,
             workers,
-            book: Mutex::new(Book { reports, totals }),
+            reports,
+            book: Mutex::new(Book {
+                totals,
+                asking: false,
+                answered: 0,
+            }),
+            answered: Condvar::new(),
         }
     }
 
     /// Asks every worker and adds up; what a worker that is late has is missing.
     pub fn totals(&self) -> Counts {
+        // Written, not only read: that is sure to find the last one.
+        self.totals_after(self.asked.fetch_add(0, Ordering::AcqRel))
+    }
+
+    /// The answers to a question later than number `before`. Of many who wait for a worker that is busy, one
+    /// asks for all: each by itself, the health checks of many nodes would wait for one another.
+    fn totals_after(&self, before: u64) -> Counts {
         let mut book = self.book();
+        while book.answered <= before && book.asking {
+            let waited = self.answered.wait(book);
+            book = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        if book.answered > before {
+            return book.totals.clone();
+        }
+        book.asking = true;
+        drop(book);
+        let number = self.ask();
+        let mut book = self.book();
+        book.asking = false;
+        book.answered = number;
+        self.answered.notify_all();
+        book.totals.clone()
+    }
+
+    /// Asks, waits, adds up. Returns the number of the question.
+    fn ask(&self) -> u64 {
         let number = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
         self.workers.iter().for_each(Waker::wake);
         let until = Instant::now() + ANSWER_MAX;
         let mut answers = 0;
         while answers < self.workers.len() {
             // Closed when all workers are gone: then what they left is what there is.
-            let Ok(report) = book.reports.recv_deadline(until) else {
+            let Ok(report) = self.reports.recv_deadline(until) else {
                 break;
             };
             // A stopping worker answers every question there may be.
             answers += usize::from(report.number >= number);
-            book.totals.add(&report.counts);
+            self.book().totals.add(&report.counts);
         }
-        book.totals.clone()
+        number
     }
 
     /// Adds what was counted elsewhere.
@@ -358,6 +396,21 @@ mod tests {
         assert_eq!(doubled, (40..=50).map(|n| 2 * n).collect::<Vec<_>>());
         assert_eq!(sum.all_nodes().lines, 2 * (20 + 40));
         assert_eq!(sum.nodes[0].dropped_total(), 2 * (23 + 24 + 25 + 26));
+    }
+
+    #[test]
+    fn who_came_before_a_question_was_asked_has_its_answers_too() {
+        let asked = Arc::new(CachePadded::new(AtomicU64::new(0)));
+        let (reports, book) = bounded(4);
+        let ledger = Ledger::new(asked.clone(), vec![], book, 2);
+        ledger.totals();
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        ledger.enter(&counts());
+        assert_eq!(ledger.totals_after(0).tally.lines, 3);
+        assert_eq!(asked.load(Ordering::Relaxed), 1, "it was asked after 0");
+        assert_eq!(ledger.totals_after(1).tally.lines, 3);
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+        drop(reports);
     }
 
     #[test]
