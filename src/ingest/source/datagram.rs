@@ -33,6 +33,14 @@ pub(super) enum Queue {
 }
 
 impl Queue {
+    /// Its bytes, when it is bounded by them.
+    fn bytes(self) -> Option<u64> {
+        match self {
+            Self::Bytes(room) => Some(room),
+            Self::Datagrams(_) => None,
+        }
+    }
+
     fn room(self) -> u64 {
         match self {
             Self::Bytes(room) | Self::Datagrams(room) => room,
@@ -93,7 +101,7 @@ impl Datagrams {
             joined,
             drained: 0,
             found: None,
-            nap: Nap::new(),
+            nap: Nap::new(queue.bytes()),
             last_empty: Instant::now(),
             _file: file,
         })
