@@ -239,6 +239,9 @@
   // Milliseconds that stopping may take.
   // stopDeadline: 5000,
 
+  // File that gauges and running totals are kept in for the next start; without it, they begin anew.
+  // stateFile: undefined,
+
   // --- The log, and the process ---
 
   // Log more.

@@ -20,6 +20,9 @@
 //! changes options between two harvests and exchanges backends between two flushes; sockets, workers and
 //! names stay.
 //!
+//! With a state file, `flush` and `deliver` lay what is to outlive the process on a shelf ([`metric::kept`]),
+//! and [`state`] writes it down, on a thread of its own, and reads it at the next start.
+//!
 //! When a repeater is configured, a worker copies each batch before it is read, and the copy
 //! ([`metric::copied`]) goes to `deliver` without waiting for anything.
 //!
@@ -65,12 +68,15 @@
 //! 10. **Stopping is the path, drained in order**: sockets, last harvests, last flush, backends.
 //! 11. **A line goes through the proxy as it came**, to the node where the ring of the reference has its name
 //!     ([`proxy::ring`]), or it is counted, by node or by reason ([`proxy::account`]).
-//! 12. **Unsafe code** is in `runtime::sys` and `ingest::scan`, and nowhere else.
+//! 12. **A state file is whole or not used** ([`state::format`]), and never written over what is not ours
+//!     ([`state::file`]). No flush waits for it.
+//! 13. **Unsafe code** is in `runtime::sys` and `ingest::scan`, and nowhere else.
 //!
 //! # Who may know whom
 //!
 //! `ingest`, `flush` and `deliver` never import one another, and of the three `proxy` knows `ingest` alone;
-//! `metric` knows no I/O, no clock and no configuration; neither a wing nor the proxy knows `config`.
+//! `state` none of them; `metric` knows no I/O, no clock and no configuration; neither a wing nor the proxy
+//! nor `state` knows `config`.
 //! `tests/tidy.rs` reads every `use` and holds these arrows.
 
 pub mod admin;
@@ -82,6 +88,7 @@ pub mod flush;
 pub mod ingest;
 
 pub mod proxy;
+pub mod state;
 
 pub mod metric;
 pub mod runtime;

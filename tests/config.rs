@@ -10,6 +10,7 @@ use statsd_fast::ingest::source::stream::{At, Parting};
 use statsd_fast::ingest::source::{Listen, stream, udp, unixgram};
 use statsd_fast::proxy;
 use statsd_fast::runtime::log;
+use statsd_fast::state;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -172,6 +173,10 @@ fn every_setting_reaches_its_wing() {
             flushes: 7,
             bytes: 2_097_152,
         },
+        state: Some(state::Options {
+            path: "kept.state".into(),
+            clean_names: false,
+        }),
         admin: admin::Options {
             address: "::1".into(),
             port: 9127,

@@ -16,7 +16,7 @@ use crate::ingest::source::stream::{At, Parting};
 use crate::ingest::source::udp::Steering;
 use crate::ingest::source::{Listen, stream, udp, unixgram};
 use crate::runtime::log;
-use crate::{admin, flush, ingest};
+use crate::{admin, flush, ingest, state};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ pub(super) fn config(
     let backends = backends(values, &flush, environment, checker);
     flush.keep_distributions =
         (backends.iter()).any(|backend| matches!(backend, deliver::Backend::Librato(_)));
+    let state = state_options(values, &ingest, checker);
     Config {
         threads: number(values, "threads").map(|threads| threads as usize),
         pin: flag(values, "pinThreads").unwrap_or(true),
@@ -42,6 +43,7 @@ pub(super) fn config(
         stop_deadline: number(values, "stopDeadline")
             .map_or(super::STOP_DEADLINE, Duration::from_millis),
         outbox: outbox_limits(values),
+        state,
         admin: admin_options(values),
         log: log_options(values),
         title: text(values, "title"),
@@ -55,6 +57,30 @@ fn outbox_limits(values: &Values) -> outbox::Limits {
         flushes: number(values, "outboxFlushes").map_or(default.flushes, |count| count as usize),
         bytes: number(values, "outboxBytes").map_or(default.bytes, |bytes| bytes as usize),
     }
+}
+
+/// The state file. That nothing can be written there now is a warning: its directory may be made at the start
+/// of the service, or be another user's.
+fn state_options(
+    values: &Values,
+    ingest: &ingest::Options,
+    checker: &mut Checker<'_>,
+) -> Option<state::Options> {
+    const KEY: &str = "stateFile";
+    let Some((Typed::Text(written), place)) = values.get(KEY) else {
+        return None;
+    };
+    let path = PathBuf::from(written);
+    if path.file_name().is_none() || written.ends_with('/') || path.is_dir() {
+        let hint = "write a file in it, e.g. \"/var/lib/statsd-fast/state\"";
+        checker.problem(*place, KEY, format!("{written:?} is a directory"), hint);
+    } else if let Some(obstacle) = state::file::obstacle(&path) {
+        checker.warn(*place, KEY, obstacle.what, obstacle.hint);
+    }
+    Some(state::Options {
+        path,
+        clean_names: ingest.sanitize_names,
+    })
 }
 
 fn admin_options(values: &Values) -> admin::Options {

@@ -17,7 +17,7 @@ pub mod settings;
 mod value;
 
 use crate::runtime::log;
-use crate::{admin, deliver, flush, ingest, proxy};
+use crate::{admin, deliver, flush, ingest, proxy, state};
 use environment::Environment;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -42,6 +42,8 @@ pub struct Config {
     pub backends: Vec<deliver::Backend>,
     /// What may wait for each backend.
     pub outbox: deliver::outbox::Limits,
+    /// What is kept over restarts, and where (`stateFile`).
+    pub state: Option<state::Options>,
     /// The admin interface.
     pub admin: admin::Options,
     /// How long stopping may take before what is left is counted as dropped (`stopDeadline`).
@@ -77,6 +79,7 @@ impl Config {
                 deliver::console::Options::default(),
             )],
             outbox: deliver::outbox::Limits::default(),
+            state: None,
             admin: admin::Options::default(),
             stop_deadline: STOP_DEADLINE,
             log: log::Options::default(),

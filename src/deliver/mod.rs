@@ -15,6 +15,7 @@ pub mod sink;
 pub mod status;
 
 use crate::metric::copied::Feed;
+use crate::metric::kept::{Pen, Shelf, Totals};
 use crate::metric::meter::Outside;
 use crate::metric::snapshot::Snapshot;
 use crate::runtime::clock::{Clock, rounded_seconds};
@@ -75,6 +76,8 @@ pub struct Runners {
     clock: Clock,
     repeater: Option<Repeater>,
     outside: Arc<Outside>,
+    /// Where running totals are laid, when anybody keeps them.
+    shelf: Option<Shelf>,
 }
 
 /// Where the flusher puts snapshots. Clones are the same boxes.
@@ -97,6 +100,7 @@ struct Runner {
     backend: Backend,
     status: Arc<Status>,
     queue: Queue,
+    pen: Option<Pen>,
     /// Closed when the thread is through with its queue.
     done: Receiver<()>,
     thread: JoinHandle<()>,
@@ -122,6 +126,22 @@ impl Runners {
         clock: &Clock,
         outside: &Arc<Outside>,
     ) -> io::Result<Self> {
+        Self::resume(backends, limits, clock, outside, None)
+    }
+
+    /// The same; where running totals are kept, the backends that have some go on with these. Those of a
+    /// later configuration begin anew.
+    ///
+    /// # Errors
+    /// Those of [`Runners::start`].
+    pub fn resume(
+        backends: &[Backend],
+        limits: Limits,
+        clock: &Clock,
+        outside: &Arc<Outside>,
+        keeps: Option<(Shelf, Arc<Totals>)>,
+    ) -> io::Result<Self> {
+        let (shelf, totals) = keeps.unzip();
         let mut runners = Self {
             running: Vec::new(),
             retired: Vec::new(),
@@ -130,12 +150,13 @@ impl Runners {
             clock: clock.clone(),
             repeater: None,
             outside: outside.clone(),
+            shelf,
         };
         // Named twice it is still one.
         if let Some(options) = backends.iter().find_map(Backend::repeater) {
             runners.repeater = repeater::start(options, outside)?;
         }
-        runners.exchange(backends, limits)?;
+        runners.replace(backends, limits, &totals.unwrap_or_default())?;
         Ok(runners)
     }
 
@@ -158,6 +179,16 @@ impl Runners {
     /// # Errors
     /// When the system has no thread to give; then everything stays as it was.
     pub fn exchange(&mut self, backends: &[Backend], limits: Limits) -> io::Result<()> {
+        self.replace(backends, limits, &Arc::default())
+    }
+
+    /// As told; what starts and has running totals begins with these.
+    fn replace(
+        &mut self,
+        backends: &[Backend],
+        limits: Limits,
+        totals: &Arc<Totals>,
+    ) -> io::Result<()> {
         let mut fresh = Vec::new();
         // The one that goes on, or the one that starts; none is taken twice.
         let mut plan = Vec::with_capacity(backends.len());
@@ -171,8 +202,18 @@ impl Runners {
                 plan.push(Ok(at));
             } else {
                 plan.push(Err(fresh.len()));
-                fresh.push(Some(self.spawn(backend, limits)?));
+                fresh.push(Some(self.spawn(backend, limits, totals)?));
             }
+        }
+        if let Some(shelf) = &self.shelf {
+            let mut pens = plan.iter().filter_map(|from| match from {
+                Ok(at) => self.running[*at].pen.as_ref(),
+                Err(at) => fresh[*at]
+                    .as_ref()
+                    .and_then(|(_, runner)| runner.pen.as_ref()),
+            });
+            // Named twice, they have the same settings and totals.
+            shelf.show(pens.next());
         }
         let mut boxes = self.outboxes.boxes();
         let old = boxes.drain(..).zip(self.running.drain(..));
@@ -206,7 +247,14 @@ impl Runners {
         Ok(())
     }
 
-    fn spawn(&self, backend: &Backend, limits: Limits) -> io::Result<(Outbox, Runner)> {
+    fn spawn(
+        &self,
+        backend: &Backend,
+        limits: Limits,
+        totals: &Arc<Totals>,
+    ) -> io::Result<(Outbox, Runner)> {
+        let shelf = self.shelf.as_ref().filter(|_| has_totals(backend));
+        let pen = shelf.map(|shelf| shelf.pen(totals.clone()));
         let (name, wants) = (backend.name(), wants(backend));
         let (outbox, queue) = Outbox::new(name, wants, limits, self.outside.clone());
         let (closes_when_done, done) = bounded::<()>(0);
@@ -215,18 +263,20 @@ impl Runners {
         let thread = {
             let (clock, outside) = (self.clock.clone(), self.outside.clone());
             let (backend, snapshots, told) = (backend.clone(), queue.clone(), status.clone());
+            let pen = pen.clone();
             std::thread::Builder::new()
                 .name(backend.name().into())
                 .spawn(move || {
                     let _closes_when_done = closes_when_done;
                     let _abandons = Abandons(snapshots.clone());
-                    run(&backend, &clock, &outside, &snapshots, &told);
+                    run(&backend, &clock, &outside, &snapshots, &told, pen);
                 })?
         };
         let runner = Runner {
             backend: backend.clone(),
             status,
             queue,
+            pen,
             done,
             thread,
         };
@@ -294,6 +344,11 @@ fn wants(backend: &Backend) -> Wants {
     }
 }
 
+/// Whether a backend has running totals to keep.
+fn has_totals(backend: &Backend) -> bool {
+    matches!(backend, Backend::Librato(options) if !options.counters_as_gauges)
+}
+
 /// Sets what there is to say before the first flush, so that whoever asks early finds every number.
 fn introduce(backend: &Backend, clock: &Clock, status: &Status) {
     match backend {
@@ -307,7 +362,14 @@ fn introduce(backend: &Backend, clock: &Clock, status: &Status) {
     }
 }
 
-fn run(backend: &Backend, clock: &Clock, outside: &Outside, snapshots: &Queue, status: &Status) {
+fn run(
+    backend: &Backend,
+    clock: &Clock,
+    outside: &Outside,
+    snapshots: &Queue,
+    status: &Status,
+    pen: Option<Pen>,
+) {
     match backend {
         Backend::Console(options) => {
             let now = || rounded_seconds(clock.now_ms());
@@ -333,7 +395,7 @@ fn run(backend: &Backend, clock: &Clock, outside: &Outside, snapshots: &Queue, s
         // It is fed with packets, not with flushes; see `Runners::start`.
         Backend::Repeater(_) => {}
         Backend::Librato(options) => {
-            let mut librato = Librato::new(options, clock.clone());
+            let mut librato = Librato::new(options, clock.clone()).keeping(pen);
             // Its errors name the address and the way out.
             run_until_delivered(outside, snapshots, "librato", "", |snapshot| {
                 librato.deliver(snapshot, outside, status, snapshots)

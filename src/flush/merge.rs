@@ -6,6 +6,7 @@
 use super::Options;
 use crate::metric::cell::{self, Point, Spare};
 use crate::metric::harvest::{Harvest, Part};
+use crate::metric::kept;
 use crate::metric::registry::{Name, NameId, Registry};
 use crate::metric::sample::Kind;
 use crate::metric::set::Members;
@@ -179,6 +180,29 @@ impl State {
         gauge.kept = true;
     }
 
+    /// Brings a gauge of an earlier process to life. It lives as long as it had left there, and no longer
+    /// than a fresh one.
+    pub fn restore_gauge(&mut self, id: NameId, value: f64, flushes_left: u32) {
+        let gauges_max_ttl = self.gauges_max_ttl.max(1);
+        let gauge = self.gauges.alive(id);
+        gauge.value = Some(value);
+        gauge.flushes_left = flushes_left.clamp(1, gauges_max_ttl);
+    }
+
+    /// The gauges that live on after a flush, but for our own.
+    pub fn surviving_gauges(&mut self) -> Vec<kept::Gauge> {
+        let mut surviving = Vec::with_capacity(self.gauges.cells.len());
+        let living = self.gauges.living().filter(|(_, gauge)| !gauge.kept);
+        surviving.extend(living.filter_map(|(name, gauge)| {
+            Some(kept::Gauge {
+                name: name.clone(),
+                value: gauge.value?,
+                flushes_left: gauge.flushes_left,
+            })
+        }));
+        surviving
+    }
+
     /// Merges one worker's harvest in; the harvest is left empty but for its tally.
     pub fn absorb(&mut self, harvest: &mut Harvest) {
         self.count_keys(harvest);
@@ -314,6 +338,38 @@ fn add(sum: &mut f64, by: f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn gauges_of_an_earlier_process_live_no_longer_than_fresh_ones() {
+        let options = Options {
+            delete_gauges: true,
+            gauges_max_ttl: 3,
+            ..Options::default()
+        };
+        let registry = Registry::new();
+        let mut state = State::new(&options);
+        for (name, left) in [("new", 9), ("old", 2), ("none", 0)] {
+            state.restore_gauge(registry.id(Kind::Gauge, name), 1.0, left);
+        }
+        state.set_kept_gauge(registry.id(Kind::Gauge, "own"), 1.0);
+        state.catch_up(&registry);
+        let mut surviving = Vec::new();
+        for _ in 0..3 {
+            let gauges = state.surviving_gauges();
+            let named = gauges
+                .iter()
+                .map(|it| (it.name.to_string(), it.flushes_left));
+            surviving.push(named.collect::<Vec<_>>());
+            state.reset(&options);
+        }
+        let all = |gauges: &[(&str, u32)]| {
+            let named = gauges.iter().map(|(name, left)| ((*name).into(), *left));
+            named.collect::<Vec<(String, u32)>>()
+        };
+        assert_eq!(surviving[0], all(&[("new", 3), ("old", 2), ("none", 1)]));
+        assert_eq!(surviving[1], all(&[("new", 2), ("old", 1)]));
+        assert_eq!(surviving[2], all(&[("new", 1)]));
+    }
 
     #[test]
     fn what_is_not_a_number_gives_way_whichever_came_first() {

@@ -11,6 +11,7 @@ mod report;
 pub mod statistics;
 
 use crate::metric::harvest::{Harvest, Tally};
+use crate::metric::kept::Shelf;
 use crate::metric::meter::{Outside, Totals};
 use crate::metric::registry::{NameId, Registry};
 use crate::metric::sample::Kind;
@@ -187,6 +188,8 @@ pub struct Flusher {
     next_grid: Option<(Duration, bool)>,
     last_timestamp: Option<i64>,
     busiest: Option<busiest::Reporter>,
+    /// Where gauges are laid after each flush, when anybody keeps them.
+    shelf: Option<Shelf>,
     log: report::Limits,
 }
 
@@ -221,8 +224,19 @@ impl Flusher {
             tally: Tally::default(),
             total: Tally::default(),
             last_timestamp: None,
+            shelf: None,
             log: report::Limits::default(),
         }
+    }
+
+    /// Brings a gauge to life that an earlier process left, before the first flush.
+    pub fn restore_gauge(&mut self, id: NameId, value: f64, flushes_left: u32) {
+        self.state.restore_gauge(id, value, flushes_left);
+    }
+
+    /// From now on the gauges lie there after each flush, for the next process.
+    pub fn keep_gauges(&mut self, shelf: Shelf) {
+        self.shelf = Some(shelf);
     }
 
     /// Flushes at every tick until told to finish, then once more. Returns the accounts since the start.
@@ -290,6 +304,10 @@ impl Flusher {
             let wait_ms = self.grid.wait(interval, align, self.clock.now_ms());
             self.next_ms = self.clock.steady_ms() + wait_ms;
             publish(snapshot);
+            // Only then: backends come first.
+            if let Some(shelf) = &self.shelf {
+                shelf.put_gauges(self.state.surviving_gauges());
+            }
             if finish {
                 if let Some(busiest) = self.busiest.take() {
                     busiest.finish();

@@ -1,6 +1,9 @@
 //! A spelling -> the name it stands for. Only for spellings never seen: allocation is fine here.
 
+use super::Dialect;
 use crate::metric::name::cleaned;
+use crate::metric::registry::{NameId, Registry};
+use crate::metric::sample::Kind;
 use std::borrow::Cow;
 
 /// The name the reference would store: tags appended as `;k=v`, then cleaned unless `sanitize` is off.
@@ -85,6 +88,16 @@ pub fn tagged(name: &[u8], tags: &[u8], sanitize: bool, in_name: bool) -> Tagged
     }
 }
 
+/// The id of a name as it was shown by an earlier process: the one that lines with it get.
+pub fn id_of_shown(name: &str, kind: Kind, dialect: Dialect, registry: &Registry) -> NameId {
+    if dialect == Dialect::Statsd {
+        return registry.id(kind, name);
+    }
+    // Clean it is, or was not to be.
+    let Tagged { shown, sorted, .. } = tagged(name.as_bytes(), b"", false, false);
+    registry.id_shown_as(kind, sorted.as_deref().unwrap_or(&shown), &shown)
+}
+
 /// A name without its tags, and those: of `name[k=v,l=w].end` what is in the brackets, of `name,k=v` what is
 /// behind the comma.
 fn tags_in_name(name: &str) -> (Cow<'_, str>, &str) {
@@ -141,6 +154,24 @@ mod tests {
                 assert_eq!(found.shown, shown, "{name} {in_name}");
             }
         }
+    }
+
+    #[test]
+    fn a_name_shown_by_an_earlier_process_is_the_one_that_lines_have() {
+        let (registry, kind) = (Registry::new(), Kind::Gauge);
+        let id = id_of_shown("a b;u=w;t=v", kind, Dialect::Auto, &registry);
+        let line = tagged(b"a b", b"t:v,u:w", false, false);
+        let sorted = line.sorted.unwrap_or(line.shown);
+        assert_eq!(registry.id_shown_as(kind, &sorted, "never shown"), id);
+        let mut shown = Vec::new();
+        registry.catch_up(kind, &mut shown);
+        assert_eq!(
+            shown.iter().map(|it| &**it).collect::<Vec<_>>(),
+            ["a b;u=w;t=v"]
+        );
+        // The order of tags is a part of the name here.
+        let id = id_of_shown("c;u=w;t=v;;", kind, Dialect::Statsd, &registry);
+        assert_eq!(registry.id(kind, "c;u=w;t=v;;"), id);
     }
 
     #[test]

@@ -65,6 +65,8 @@ pub struct Outside {
     pub measurements_dropped: Count,
     /// Tags that measurements were sent to Librato without.
     pub tags_dropped: Count,
+    /// State files refused at the start, and failures to write one.
+    pub state_errors: Count,
 }
 
 const fn meter(
@@ -330,6 +332,12 @@ pub const METERS: &[Meter] = &[
          or there were more than 50",
         |_, o| o.tags_dropped.total(),
     ),
+    meter(
+        "state_errors",
+        true,
+        "state files refused at the start, and failures to write one; the file before stays then",
+        |_, o| o.state_errors.total(),
+    ),
 ];
 
 /// Every meter's total since the start, in the order of [`METERS`].
@@ -406,6 +414,7 @@ mod tests {
         outside.posts_lost.add(30);
         outside.measurements_dropped.add(31);
         outside.tags_dropped.add(32);
+        outside.state_errors.add(46);
         let totals = Totals::read(&tally, &outside);
         let mut values: Vec<_> = totals
             .since(&Totals::ZERO)
@@ -413,7 +422,7 @@ mod tests {
             .map(|m| m.value as u64)
             .collect();
         values.sort_unstable();
-        assert_eq!(values, (1..=45).collect::<Vec<_>>());
+        assert_eq!(values, (1..=46).collect::<Vec<_>>());
         assert_eq!(
             totals.since(&totals).iter().map(|m| m.value).sum::<f64>(),
             0.0

@@ -4,12 +4,13 @@
 //! interval's worth of them into a [`harvest::Harvest`]; `flush` turns harvests into a
 //! [`snapshot::Snapshot`]; `deliver` encodes it. [`registry`] is where a name becomes a number.
 //! [`copied`] goes past all that: datagrams as they came, from `ingest` to the repeater in `deliver`.
+//! [`kept`] is what `flush` and `deliver` leave for the next process.
 
 pub mod cell;
 pub mod copied;
 pub mod harvest;
 pub mod histogram;
-
+pub mod kept;
 pub mod meter;
 pub mod name;
 pub mod registry;

@@ -14,12 +14,15 @@ use crate::flush::{self, Flusher};
 use crate::ingest::source::{Address, Listen, Listener, Source};
 use crate::ingest::{self, table::Table};
 use crate::metric::harvest::Tally;
+use crate::metric::kept::{Kept, Shelf};
 use crate::metric::meter::Outside;
 use crate::metric::registry::Registry;
+use crate::metric::sample::Kind;
 use crate::runtime;
 use crate::runtime::clock::Clock;
 use crate::runtime::stop::Stop;
 use crate::runtime::sys::wake::Waker;
+use crate::state::{self, keeper};
 use anyhow::Context;
 use core_affinity::CoreId;
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
@@ -41,6 +44,7 @@ pub struct Server {
     commands: Sender<flush::Order>,
     flusher: JoinHandle<Tally>,
     backends: Runners,
+    keeper: Option<keeper::Ending>,
     alarm: Alarm,
     /// Names of threads that panicked.
     deaths: Receiver<String>,
@@ -163,8 +167,17 @@ impl Server {
         let sources: Vec<_> = listeners.into_iter().flat_map(|l| l.sources).collect();
         let count = sources.len();
         let epoch = Arc::new(CachePadded::new(AtomicU64::new(0)));
-        let mut backends = Runners::start(&config.backends, config.outbox, &clock, &outside)
-            .context("cannot start a backend thread")?;
+        let kept = config.state.as_ref();
+        let kept = kept.map(|options| state::restore(options, &clock, &outside));
+        let (shelf, kept) = kept
+            .transpose()?
+            .map(|kept| (Shelf::default(), kept))
+            .unzip();
+        let Kept { gauges, totals } = kept.unwrap_or_default();
+        let keeps = shelf.clone().zip(Some(totals.unwrap_or_default()));
+        let mut backends =
+            Runners::resume(&config.backends, config.outbox, &clock, &outside, keeps)
+                .context("cannot start a backend thread")?;
         // Room for an answered tick and the last harvest of each worker: none ever waits.
         let (full, harvests) = bounded((2 * count).max(1));
         let empty = Arc::new(ArrayQueue::new((2 * count).max(1)));
@@ -185,7 +198,7 @@ impl Server {
         desk.show_config(loaded.reply.clone());
         let admin = door.serve(desk.clone())?;
         let wakers: Vec<_> = sources.iter().map(Source::waker).collect();
-        let flusher = Flusher::new(
+        let mut flusher = Flusher::new(
             config.flush.clone(),
             clock.clone(),
             registry.clone(),
@@ -197,8 +210,20 @@ impl Server {
             },
             outside.clone(),
         );
+        for gauge in gauges {
+            let dialect = config.ingest.dialect;
+            let id = ingest::name::id_of_shown(&gauge.name, Kind::Gauge, dialect, &registry);
+            flusher.restore_gauge(id, gauge.value, gauge.flushes_left);
+        }
         let (tell, deaths) = unbounded();
         let alarm = Alarm { deaths: tell };
+        let mut ending = None;
+        if let (Some(options), Some(shelf)) = (&config.state, shelf) {
+            flusher.keep_gauges(shelf.clone());
+            let (keeper, end) = keeper::Keeper::new(options, shelf, clock.clone(), outside.clone());
+            spawn("state".into(), alarm.clone(), move || keeper.run())?;
+            ending = Some(end);
+        }
         let outboxes = backends.outboxes();
         let flusher = spawn("flush".into(), alarm.clone(), move || {
             flusher.run(&orders, &questions, |snapshot| outboxes.put(&snapshot))
@@ -225,6 +250,7 @@ impl Server {
             commands,
             flusher,
             backends,
+            keeper: ending,
             alarm,
             deaths,
             wanted,
@@ -246,6 +272,7 @@ impl Server {
         new.pin = old.pin;
         new.listeners.clone_from(&old.listeners);
         new.admin = old.admin.clone();
+        new.state.clone_from(&old.state);
         new.ingest.dialect = old.ingest.dialect;
         new.ingest.exact_samples = old.ingest.exact_samples;
         new.flush.exact_samples = old.ingest.exact_samples;
@@ -317,6 +344,10 @@ impl Server {
             Tally::default()
         });
         let flushes_dropped = self.backends.finish(deadline);
+        // Last: with the last flush running totals changed, too.
+        if let Some(keeper) = self.keeper {
+            keeper.finish(deadline);
+        }
         Totals {
             ingest,
             flushes_dropped,

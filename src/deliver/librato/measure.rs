@@ -7,6 +7,7 @@ use super::name::{self, Named, Tags};
 use super::pattern::{Found, Pattern};
 use super::summary::{self, Summary};
 use super::{Options, Threshold};
+use crate::metric::kept;
 use crate::metric::registry::Name;
 use crate::metric::snapshot::{Snapshot, Stamped, Timer};
 use foldhash::fast::RandomState;
@@ -159,6 +160,23 @@ impl Encoder {
             budget: Budget::new(Box::new(now_ms)),
             ..self
         }
+    }
+
+    /// Goes on with running totals of an earlier process, where counters have them.
+    pub fn resume(&mut self, kept: &kept::Totals) {
+        if let Some(totals) = &mut self.totals {
+            totals.counters = kept.counters.iter().cloned().collect();
+            totals.num_stats = kept.num_stats;
+        }
+    }
+
+    /// A copy of the running totals, where counters have them.
+    pub fn totals(&self) -> Option<kept::Totals> {
+        let of = |(name, sum): (&Name, &f64)| (name.clone(), *sum);
+        self.totals.as_ref().map(|totals| kept::Totals {
+            counters: totals.counters.iter().map(of).collect(),
+            num_stats: totals.num_stats,
+        })
     }
 
     /// Sends a name no more; it is the one the service knows. Whether that is new.

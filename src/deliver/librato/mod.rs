@@ -6,8 +6,8 @@
 //! encoded again then, without what was stopped meanwhile. When the service has processed a part, or may
 //! have, the flush is done, and those of its posts that surely were not processed wait here, before the next
 //! flush; they are lost with the backend. What the service refuses is lost and counted, and so is what fails
-//! twice when it may have been processed. Running totals begin with the backend, that is with the process or
-//! with new settings of it.
+//! twice when it may have been processed. Running totals begin with the backend, that is with new settings of
+//! it, or with the process when nobody kept them.
 
 mod address;
 pub mod batch;
@@ -24,6 +24,7 @@ mod tunnel;
 use super::outbox::Queue;
 use super::runner::Fate;
 use super::status::Status;
+use crate::metric::kept::Pen;
 use crate::metric::meter::Outside;
 use crate::metric::snapshot::Snapshot;
 use crate::runtime::clock::{Clock, monotonic_ms, rounded_seconds};
@@ -168,6 +169,8 @@ pub(super) fn has_measurements(snapshot: &Snapshot) -> bool {
 #[derive(Debug)]
 pub struct Librato {
     encoder: Encoder,
+    /// Writes the running totals down, when anybody keeps them.
+    pen: Option<Pen>,
     service: Service,
     clock: Clock,
     /// The flush that is to be tried again.
@@ -189,6 +192,7 @@ impl Librato {
         let time = clock.clone();
         Self {
             encoder: Encoder::new(options).timed(move || time.steady_ms()),
+            pen: None,
             service: Service::new(options),
             clock,
             waiting: Vec::new(),
@@ -200,6 +204,16 @@ impl Librato {
             said_lost: RateLimit::new(),
             said_left: RateLimit::new(),
         }
+    }
+
+    /// The same, going on with the running totals that were written down last, and writing them down.
+    #[must_use]
+    pub fn keeping(mut self, pen: Option<Pen>) -> Self {
+        if let Some(pen) = &pen {
+            self.encoder.resume(&pen.totals());
+        }
+        self.pen = pen;
+        self
     }
 
     /// Posts one flush, with the one retry of each post after a pause, and before it what is left of an
@@ -316,6 +330,11 @@ impl Librato {
             exhausted,
         } = self.encoder.encode(snapshot, again);
         if !again {
+            if let Some(pen) = &self.pen
+                && let Some(totals) = self.encoder.totals()
+            {
+                pen.write(totals);
+            }
             self.tell_dropped(dropped, tags_dropped, exhausted, outside);
         }
         if batches.is_empty() {

@@ -3,6 +3,7 @@
 //! One of the two places that may hold `unsafe` (the other is `ingest::scan`). Each block names the
 //! man page's conditions it meets.
 
+pub mod access;
 pub mod cpu;
 pub mod discard;
 pub mod host;

@@ -1,0 +1,404 @@
+//! What outlives the process: gauges and running totals go on after a kill, a file that is not whole is not used,
+//! and a disk that fails costs nobody anything but what it should have kept.
+
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "each test program uses a part of it"
+)]
+mod daemon;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "each test program uses a part of it"
+)]
+mod librato_api;
+
+use daemon::{Daemon, Directory, FakeCarbon, Flush, config_without_ticks};
+use librato_api::{FakeApi, Rules};
+use serde_json::{Value, json};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A daemon that flushes when it stops, and keeps its state there.
+fn quiet(carbon: &FakeCarbon, state: &Path) -> Value {
+    config_without_ticks(carbon, json!({"stateFile": state, "debug": true}))
+}
+
+/// The same with ten flushes a second.
+fn ticking(carbon: &FakeCarbon, state: &Path) -> Value {
+    let mut config = quiet(carbon, state);
+    config["flushInterval"] = json!(100);
+    config
+}
+
+fn send(daemon: &Daemon, lines: &str) {
+    let client = daemon.client();
+    client.send(lines.as_bytes()).expect("loopback takes it");
+}
+
+fn kill(mut daemon: Daemon) {
+    daemon.signal("KILL");
+    assert_eq!(
+        daemon.wait_exit().code(),
+        None,
+        "it had no time to say goodbye"
+    );
+}
+
+/// The flush that stopping makes.
+fn last_flush(daemon: Daemon, carbon: &FakeCarbon) -> Flush {
+    daemon.stop("TERM", carbon)
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).expect("a directory");
+    let mut names: Vec<_> = entries
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .into_string()
+                .expect("text")
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+/// A state with the gauge `g`, as a daemon leaves it.
+fn left_by_a_daemon(state: &Path) {
+    let carbon = FakeCarbon::start();
+    let daemon = Daemon::start(&quiet(&carbon, state), &[]);
+    send(&daemon, "g:5|g");
+    last_flush(daemon, &carbon);
+}
+
+#[test]
+fn gauges_go_on_after_a_kill() {
+    let directory = Directory::create();
+    let state = directory.path().join("state");
+    let carbon = FakeCarbon::start();
+    let mut options = ticking(&carbon, &state);
+    options["dialect"] = json!("auto");
+    let daemon = Daemon::start(&options, &["--threads", "2"]);
+    daemon.wait_for_line("state is not there yet: gauges and totals begin anew");
+    send(
+        &daemon,
+        "load:5|g\nlevel:-0.5|g\nroom:7|g|#u:w,t:v\nload:+2|g\nhits:1|c",
+    );
+    daemon.wait_for_line("stateFile: 3 gauges and 0 totals written");
+    kill(daemon);
+    assert_eq!(names(directory.path()), ["state"]);
+    let mode = fs::metadata(&state).expect("there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    let carbon = FakeCarbon::start();
+    let mut options = quiet(&carbon, &state);
+    options["dialect"] = json!("auto");
+    let daemon = Daemon::start(&options, &["--threads", "2"]);
+    daemon.wait_for_line("stateFile: 3 gauges and 0 running totals from");
+    send(&daemon, "load:+1|g\nroom:+1|g|#t:v,u:w\nfresh:+1|g");
+    let flush = last_flush(daemon, &carbon);
+    assert_eq!(flush.values["stats.gauges.load"], "8");
+    assert_eq!(flush.values["stats.gauges.level"], "-0.5");
+    assert_eq!(flush.values["stats.gauges.room;u=w;t=v"], "8");
+    assert_eq!(flush.values["stats.gauges.fresh"], "1");
+    assert!(!flush.values.contains_key("stats_counts.hits"), "no gauge");
+    assert!(
+        !flush
+            .values
+            .contains_key("stats.gauges.statsd.timestamp_lag"),
+        "that of the other process"
+    );
+    assert_eq!(flush.number("stats.statsd_fast.state_errors"), 0.0);
+
+    // The flush of a stop is kept, too.
+    let carbon = FakeCarbon::start();
+    let mut options = quiet(&carbon, &state);
+    options["dialect"] = json!("auto");
+    let daemon = Daemon::start(&options, &[]);
+    let flush = last_flush(daemon, &carbon);
+    assert_eq!(flush.values["stats.gauges.load"], "8");
+    assert_eq!(flush.values["stats.gauges.room;u=w;t=v"], "8");
+}
+
+#[test]
+fn a_gauge_has_the_flushes_left_to_live_that_it_had() {
+    let directory = Directory::create();
+    let state = directory.path().join("state");
+    let mut seen = Vec::new();
+    for run in 0..4 {
+        let carbon = FakeCarbon::start();
+        let mut options = quiet(&carbon, &state);
+        options["deleteGauges"] = json!(true);
+        options["gaugesMaxTTL"] = json!(3);
+        let daemon = Daemon::start(&options, &[]);
+        if run == 0 {
+            send(&daemon, "g:5|g");
+        }
+        let flush = last_flush(daemon, &carbon);
+        seen.push(flush.values.contains_key("stats.gauges.g"));
+    }
+    assert_eq!(seen, [true, true, true, false]);
+}
+
+#[test]
+fn running_totals_go_on_after_a_kill() {
+    let directory = Directory::create();
+    let state = directory.path().join("state");
+    let api = FakeApi::start(Rules::default());
+    let librato = json!({
+        "email": "user@example.com",
+        "token": "tok123",
+        "api": api.url(),
+        "host": "h",
+        "countersAsGauges": false,
+    });
+    let with = |mut config: Value, librato: &Value| {
+        config["backends"] = json!(["librato", "./backends/graphite"]);
+        config["librato"] = librato.clone();
+        config
+    };
+    let carbon = FakeCarbon::start();
+    let daemon = Daemon::start(&with(ticking(&carbon, &state), &librato), &[]);
+    send(&daemon, "a:3|c");
+    daemon.log().wait_until("a total is kept", |_| {
+        let text = fs::read_to_string(&state).unwrap_or_default();
+        text.contains("[\"total\",\"a\",\"3.0\"]").then_some(())
+    });
+    kill(daemon);
+
+    let carbon = FakeCarbon::start();
+    let daemon = Daemon::start(&with(quiet(&carbon, &state), &librato), &[]);
+    daemon.wait_for_line("stateFile: 0 gauges and 1 running totals from");
+    send(&daemon, "a:4|c");
+    last_flush(daemon, &carbon);
+    let of_a = |api: &FakeApi| {
+        let stored = api.stored();
+        let last = stored.iter().rfind(|it| it.name == "a");
+        last.expect("it was sent").numbers["value"]
+    };
+    assert_eq!(of_a(&api), 7.0);
+
+    // With other settings they begin anew, also at a reload, and so does what is kept.
+    let carbon = FakeCarbon::start();
+    let daemon = Daemon::start(&with(quiet(&carbon, &state), &librato), &[]);
+    let mut other = with(quiet(&carbon, &state), &librato);
+    other["librato"]["host"] = json!("i");
+    fs::write(daemon.config_file(), other.to_string()).expect("written");
+    daemon.signal("HUP");
+    daemon.wait_for_line("the configuration was taken over");
+    send(&daemon, "a:1|c");
+    last_flush(daemon, &carbon);
+    assert_eq!(of_a(&api), 1.0);
+    let text = fs::read_to_string(&state).expect("there");
+    assert!(text.contains("[\"total\",\"a\",\"1.0\"]"), "{text}");
+}
+
+#[test]
+fn a_file_that_is_not_whole_is_set_aside_and_nothing_of_it_is_used() {
+    let directory = Directory::create();
+    let state = directory.path().join("state");
+    left_by_a_daemon(&state);
+    let whole = fs::read_to_string(&state).expect("text");
+    for (text, why) in [
+        (&whole[..whole.len() / 2], "its end is missing"),
+        (&whole[..whole.len() - 1], "its end is missing"),
+        ("", "its end is missing"),
+        (
+            &whole.replace("5.0", "6.0"),
+            "its checksum is not that of its content",
+        ),
+        (
+            &whole.replace("\"version\":1", "\"version\":99"),
+            "it is of version 99",
+        ),
+    ] {
+        fs::write(&state, text).expect("written");
+        let carbon = FakeCarbon::start();
+        let daemon = Daemon::start(&quiet(&carbon, &state), &[]);
+        let said = daemon.wait_for_line("is not used, nothing of it: ");
+        let aside = format!("it is kept as {}.refused", state.display());
+        assert!(said.contains(why) && said.contains(&aside), "{said}");
+        assert_eq!(said.matches("ERROR").count(), 1, "{said}");
+        let kept = fs::read_to_string(directory.path().join("state.refused"));
+        assert_eq!(kept.expect("set aside"), text);
+        let flush = last_flush(daemon, &carbon);
+        assert!(!flush.values.contains_key("stats.gauges.g"), "{why}");
+        assert_eq!(flush.number("stats.statsd_fast.state_errors"), 1.0);
+        assert!(state.exists(), "a new one");
+    }
+}
+
+#[test]
+fn names_that_are_not_clean_are_refused_where_names_are_cleaned() {
+    let directory = Directory::create();
+    let state = directory.path().join("state");
+    let start = |clean: bool, carbon: &FakeCarbon| {
+        let mut options = quiet(carbon, &state);
+        options["keyNameSanitize"] = json!(clean);
+        Daemon::start(&options, &[])
+    };
+    let carbon = FakeCarbon::start();
+    let daemon = start(false, &carbon);
+    send(&daemon, "a+b:5|g");
+    last_flush(daemon, &carbon);
+    let daemon = start(false, &carbon);
+    daemon.wait_for_line("stateFile: 1 gauges");
+    last_flush(daemon, &carbon);
+    let daemon = start(true, &carbon);
+    daemon.wait_for_line(
+        "the name \"a+b\" in it is not clean; a file written with keyNameSanitize: false",
+    );
+    last_flush(daemon, &carbon);
+}
+
+#[test]
+fn what_is_not_ours_ends_the_start_and_stays_as_it_is() {
+    let directory = Directory::create();
+    let hosts = directory.path().join("hosts");
+    fs::write(&hosts, "127.0.0.1 localhost\n").expect("written");
+    let gone = directory.path().join("gone/state");
+    for (state, why) in [
+        (
+            &hosts,
+            "it is no state file of statsd-fast and would be overwritten",
+        ),
+        (&gone, "gone is not there; make it, or check the path"),
+    ] {
+        let carbon = FakeCarbon::start();
+        let mut daemon = Daemon::spawn(&quiet(&carbon, state), &[]);
+        assert_eq!(daemon.wait_exit().code(), Some(1));
+        let said = daemon.wait_for_line(why);
+        let begin = format!("statsd-fast: stateFile: {}: ", state.display());
+        assert!(said.starts_with(&begin), "{said}");
+    }
+    assert_eq!(fs::read(&hosts).expect("there"), b"127.0.0.1 localhost\n");
+    assert_eq!(names(directory.path()), ["hosts"]);
+}
+
+#[test]
+fn the_check_of_a_configuration_looks_at_the_directory() {
+    let directory = Directory::create();
+    let file = directory.path().join("config.js");
+    let check = |state: &Path| {
+        let config = json!({"graphiteHost": "127.0.0.1", "stateFile": state});
+        fs::write(&file, config.to_string()).expect("written");
+        let output = Command::new(env!("CARGO_BIN_EXE_statsd-fast"))
+            .arg("--check-config")
+            .arg(&file)
+            .output()
+            .expect("it starts");
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8(said).expect("text");
+        (output.status.code(), said)
+    };
+    let good = directory.path().join("state");
+    let (code, said) = check(&good);
+    assert_eq!((code, said.lines().count()), (Some(0), 1), "{said}");
+    assert!(!good.exists(), "it looks, and writes nothing");
+    let (code, said) = check(&directory.path().join("gone/state"));
+    assert_eq!(code, Some(0));
+    assert!(said.contains("stateFile: the directory "), "{said}");
+    assert!(
+        said.contains("gone is not there (make it, or check the path)"),
+        "{said}"
+    );
+    let (code, said) = check(directory.path());
+    assert_eq!(code, Some(2));
+    assert!(said.contains("is a directory"), "{said}");
+}
+
+/// Waits for a flush that tells of failures to write.
+fn failures_are_counted(carbon: &FakeCarbon) {
+    while carbon.next().number("stats.statsd_fast.state_errors") == 0.0 {}
+}
+
+#[test]
+fn a_directory_that_goes_while_running_is_said_and_flushes_go_on() {
+    let directory = Directory::create();
+    let (inside, away) = (directory.path().join("in"), directory.path().join("away"));
+    fs::create_dir(&inside).expect("made");
+    let state = inside.join("state");
+    let carbon = FakeCarbon::start();
+    let daemon = Daemon::start(&ticking(&carbon, &state), &[]);
+    send(&daemon, "g:5|g");
+    daemon.wait_for_line("stateFile: 1 gauges and 0 totals written");
+    fs::rename(&inside, &away).expect("moved");
+    let said = daemon.wait_for_line("state was not written: ");
+    assert!(
+        said.contains("a crash now goes back to what is there"),
+        "{said}"
+    );
+    failures_are_counted(&carbon);
+    fs::rename(&away, &inside).expect("moved");
+    daemon.wait_for_line("state is written again");
+    kill(daemon);
+    let carbon = FakeCarbon::start();
+    let mut daemon = Daemon::start(&ticking(&carbon, &state), &[]);
+    daemon.wait_for_line("stateFile: 1 gauges and 0 running totals from");
+    fs::rename(&inside, &away).expect("moved");
+    for _ in 0..3 {
+        failures_are_counted(&carbon);
+    }
+    assert_eq!(daemon.terminate().code(), Some(0));
+    let lines = daemon.lines();
+    let said = lines.iter().filter(|line| line.contains("was not written"));
+    assert_eq!(said.count(), 1, "one line a minute");
+    daemon.wait_for_line("stateFile: the last values are not in");
+}
+
+/// A file system of 64 KiB; gone with the test.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: PathBuf) -> Option<Self> {
+        fs::create_dir(&at).expect("made");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"])
+            .arg(&at)
+            .output();
+        let mounted = mounted.is_ok_and(|it| it.status.success());
+        mounted.then_some(Self(at))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // What is still mounted holds up nothing but the removal of its directory.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_leaves_the_last_whole_state() {
+    let directory = Directory::create();
+    let Some(disk) = SmallDisk::mount(directory.path().join("disk")) else {
+        println!("SKIPPED: this user may not mount a small tmpfs");
+        return;
+    };
+    let state = disk.0.join("state");
+    let carbon = FakeCarbon::start();
+    let daemon = Daemon::start(&ticking(&carbon, &state), &[]);
+    send(&daemon, "g:5|g");
+    daemon.wait_for_line("stateFile: 1 gauges and 0 totals written");
+    // 100 KB of names.
+    for number in 0..500 {
+        send(&daemon, &format!("{}.{number}:1|g", "long".repeat(50)));
+    }
+    let said = daemon.wait_for_line("state was not written: ");
+    assert!(said.contains("No space left on device"), "{said}");
+    failures_are_counted(&carbon);
+    kill(daemon);
+    let text = fs::read_to_string(&state).expect("the old state");
+    assert!(text.contains("[\"gauge\",\"g\",\"5.0\","), "{text}");
+    let carbon = FakeCarbon::start();
+    let daemon = Daemon::start(&quiet(&carbon, &state), &[]);
+    daemon.wait_for_line("running totals from");
+    let flush = last_flush(daemon, &carbon);
+    assert_eq!(flush.values["stats.gauges.g"], "5");
+    assert_eq!(names(&disk.0), ["state"]);
+}
