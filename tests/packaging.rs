@@ -183,6 +183,7 @@ fn the_unit_leaves_room_for_what_the_program_does_by_default() {
     for (key, parent) in [
         ("RuntimeDirectory", "/run/"),
         ("LogsDirectory", "/var/log/"),
+        ("StateDirectory", "/var/lib/"),
     ] {
         let path = format!("{parent}{}", of_unit(key)[0]);
         assert!(UNIT.contains(&format!(" {path}")), "{path}");
