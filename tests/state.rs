@@ -261,23 +261,30 @@ fn what_is_not_ours_ends_the_start_and_stays_as_it_is() {
     let directory = Directory::create();
     let hosts = directory.path().join("hosts");
     fs::write(&hosts, "127.0.0.1 localhost\n").expect("written");
-    let gone = directory.path().join("gone/state");
-    for (state, why) in [
-        (
-            &hosts,
-            "it is no state file of statsd-fast and would be overwritten",
-        ),
-        (&gone, "gone is not there; make it, or check the path"),
-    ] {
-        let carbon = FakeCarbon::start();
-        let mut daemon = Daemon::spawn(&quiet(&carbon, state), &[]);
-        assert_eq!(daemon.wait_exit().code(), Some(1));
-        let said = daemon.wait_for_line(why);
-        let begin = format!("statsd-fast: stateFile: {}: ", state.display());
-        assert!(said.starts_with(&begin), "{said}");
-    }
+    let carbon = FakeCarbon::start();
+    let mut daemon = Daemon::spawn(&quiet(&carbon, &hosts), &[]);
+    assert_eq!(daemon.wait_exit().code(), Some(1));
+    let said = daemon.wait_for_line("it is no state file of statsd-fast and would be overwritten");
+    let begin = format!("statsd-fast: stateFile: {}: ", hosts.display());
+    assert!(said.starts_with(&begin), "{said}");
     assert_eq!(fs::read(&hosts).expect("there"), b"127.0.0.1 localhost\n");
     assert_eq!(names(directory.path()), ["hosts"]);
+}
+
+#[test]
+fn a_directory_that_comes_after_the_start_is_written_to() {
+    let directory = Directory::create();
+    let state = directory.path().join("later/state");
+    let carbon = FakeCarbon::start();
+    let daemon = Daemon::start(&quiet(&carbon, &state), &[]);
+    daemon.wait_for_line(
+        "later is not there; make it, or check the path; gauges and totals begin anew",
+    );
+    fs::create_dir(directory.path().join("later")).expect("made");
+    send(&daemon, "a:5|g");
+    last_flush(daemon, &carbon);
+    let text = fs::read_to_string(&state).expect("there");
+    assert!(text.contains("[\"gauge\",\"a\",\"5.0\""), "{text}");
 }
 
 #[test]

@@ -170,12 +170,19 @@ fn clear(new: &Path) -> io::Result<()> {
         Ok(_) => Ok(None),
         Err(error) => return gone(error),
     };
-    match old {
-        Ok(Some(old)) => lock(&old)?,
+    // Locked until it is removed: whoever comes between would have his own file removed.
+    let _held = match old {
+        Ok(Some(old)) => {
+            lock(&old)?;
+            Some(old)
+        }
         // Nothing that anybody writes a state into.
-        Ok(None) => {}
-        Err(error) => gone(error)?,
-    }
+        Ok(None) => None,
+        Err(error) => {
+            gone(error)?;
+            None
+        }
+    };
     fs::remove_file(new).or_else(gone)
 }
 

@@ -29,12 +29,15 @@ pub struct Options {
 /// says, and what is kept begins anew.
 ///
 /// # Errors
-/// When no state could ever be written there, or what is there is not ours and would be overwritten.
+/// When what is there is not ours and would be overwritten.
 pub fn restore(options: &Options, clock: &Clock, outside: &Outside) -> io::Result<Kept> {
     let shown = options.path.display();
     let wrong = |why: String| io::Error::other(format!("stateFile: {shown}: {why}"));
     if let Some(obstacle) = file::obstacle(&options.path) {
-        return Err(wrong(obstacle.to_string()));
+        // As while running: a volume that comes later is written to then, and nobody is without a server.
+        outside.state_errors.add(1);
+        log::error!("stateFile: {shown}: {obstacle}; gauges and totals begin anew");
+        return Ok(Kept::default());
     }
     match file::read(&options.path, options.clean_names).map_err(wrong)? {
         Found::Nothing => {
