@@ -9,11 +9,11 @@ use crate::runtime::clock::monotonic_ms;
 use crate::runtime::rate_limit::{RateLimit, more};
 use crate::runtime::sys;
 use crate::runtime::sys::send::{
-    MAX_BATCH, MAX_SEGMENTED, MAX_SEGMENTS, Message, Refusal, cannot_segment,
+    MAX_BATCH, MAX_SEGMENTED, MAX_SEGMENTS, Message, Refusal, cannot_segment, connected,
     may_be_of_an_earlier_one, segment, send_messages,
 };
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -155,7 +155,7 @@ impl Outlet {
         if let Some(socket) = self.socket.take() {
             return Some(socket);
         }
-        let made = connected(self.address?);
+        let made = connected(self.address?, WRITE_MAX);
         let socket = made.inspect_err(|error| self.complain(error)).ok()?;
         // The option is not wanted, but a kernel that knows none (before Linux 4.18) does not look at the
         // size in a message either: it would send a run as one datagram, without a word.
@@ -310,19 +310,6 @@ impl Outlet {
             );
         }
     }
-}
-
-/// A socket that sends to `address` and hears what becomes of it.
-fn connected(address: SocketAddr) -> io::Result<UdpSocket> {
-    let any: SocketAddr = if address.is_ipv6() {
-        (Ipv6Addr::UNSPECIFIED, 0).into()
-    } else {
-        (Ipv4Addr::UNSPECIFIED, 0).into()
-    };
-    let socket = UdpSocket::bind(any)?;
-    socket.connect(address)?;
-    socket.set_write_timeout(Some(WRITE_MAX))?;
-    Ok(socket)
 }
 
 /// Several datagrams that lie one after another, as one.

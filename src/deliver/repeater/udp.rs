@@ -2,9 +2,9 @@
 
 use super::{Target, Troubles, Way};
 use crate::metric::copied::Copied;
-use crate::runtime::sys::send::{MAX_BATCH, Refusal, send_batch};
+use crate::runtime::sys::send::{MAX_BATCH, Refusal, connected, send_batch};
 use std::io::{self, IoSlice};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::time::{Duration, Instant};
 
 /// Time between two questions to the resolver, asked only while something is wrong.
@@ -56,15 +56,7 @@ impl Udp {
         {
             return Ok(());
         }
-        let any: SocketAddr = if self.ipv6 {
-            (Ipv6Addr::UNSPECIFIED, 0).into()
-        } else {
-            (Ipv4Addr::UNSPECIFIED, 0).into()
-        };
-        let socket = UdpSocket::bind(any)?;
-        socket.connect(address)?;
-        socket.set_write_timeout(Some(WRITE_MAX))?;
-        self.socket = Some((socket, address));
+        self.socket = Some((connected(address, WRITE_MAX)?, address));
         Ok(())
     }
 }

@@ -4,7 +4,25 @@
 #![allow(unsafe_code)]
 
 use std::io::{self, IoSlice};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+/// A socket that sends to `peer` and hears what becomes of it; a send waits for `write_max` at most.
+///
+/// # Errors
+/// When the system has no socket to give, or no way to `peer`.
+pub fn connected(peer: SocketAddr, write_max: Duration) -> io::Result<UdpSocket> {
+    let any: SocketAddr = if peer.is_ipv6() {
+        (Ipv6Addr::UNSPECIFIED, 0).into()
+    } else {
+        (Ipv4Addr::UNSPECIFIED, 0).into()
+    };
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(peer)?;
+    socket.set_write_timeout(Some(write_max))?;
+    Ok(socket)
+}
 
 /// Most datagrams one call of [`send_batch`] takes; what is longer waits for the next call.
 pub const MAX_BATCH: usize = 64;
