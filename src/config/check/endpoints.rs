@@ -166,13 +166,7 @@ impl Checker<'_> {
                 self.problem(node.place, &path, message, HINT);
                 continue;
             };
-            for entry in entries
-                .iter()
-                .filter(|entry| !["host", "port"].contains(&entry.key.as_str()))
-            {
-                let path = format!("{path}.{}", entry.key);
-                self.unknown(&path, entry, ["host", "port"].into_iter());
-            }
+            self.unknown_but(&path, entries, &["host", "port"]);
             let part = |key: &str| entries.iter().find(|entry| entry.key == key);
             let host = match part("host").map(|entry| &entry.node.value) {
                 Some(Value::String(host)) if !host.is_empty() => Some(host.clone()),

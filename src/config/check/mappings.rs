@@ -57,9 +57,7 @@ impl Checker<'_> {
             self.problem(node.place, path, message, HINT);
             return None;
         };
-        for entry in entries.iter().filter(|it| !KEYS.contains(&it.key.as_str())) {
-            self.unknown(&format!("{path}.{}", entry.key), entry, KEYS.into_iter());
-        }
+        self.unknown_but(path, entries, &KEYS);
         let part = |key: &str| {
             let found = entries.iter().find(|entry| entry.key == key);
             found.filter(|entry| !matches!(entry.node.value, Value::Undefined | Value::Null))

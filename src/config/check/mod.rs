@@ -208,6 +208,16 @@ impl Checker<'_> {
         }
     }
 
+    /// Warns of every entry whose key is not one of those `known`.
+    fn unknown_but(&mut self, path: &str, entries: &[Entry], known: &[&str]) {
+        for entry in entries {
+            if !known.contains(&entry.key.as_str()) {
+                let path = format!("{path}.{}", entry.key);
+                self.unknown(&path, entry, known.iter().copied());
+            }
+        }
+    }
+
     fn unknown<'n>(&mut self, path: &str, entry: &Entry, known: impl Iterator<Item = &'n str>) {
         let hint = match (
             settings::find(self.table, &entry.key),

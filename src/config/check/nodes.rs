@@ -49,13 +49,7 @@ impl Checker<'_> {
                 self.problem(one.place, &path, message, HINT);
                 continue;
             };
-            for entry in entries
-                .iter()
-                .filter(|entry| !NODE_KEYS.contains(&entry.key.as_str()))
-            {
-                let path = format!("{path}.{}", entry.key);
-                self.unknown(&path, entry, NODE_KEYS.into_iter());
-            }
+            self.unknown_but(&path, entries, &NODE_KEYS);
             let part = |key: &str| {
                 let entry = entries.iter().find(|entry| entry.key == key);
                 entry.map(|entry| &entry.node.value)

@@ -105,16 +105,7 @@ impl Checker<'_> {
             );
             return None;
         };
-        for entry in entries
-            .iter()
-            .filter(|entry| !matches!(entry.key.as_str(), "metric" | "bins"))
-        {
-            self.unknown(
-                &format!("{path}.{}", entry.key),
-                entry,
-                ["metric", "bins"].into_iter(),
-            );
-        }
+        self.unknown_but(path, entries, &["metric", "bins"]);
         let part = |key| {
             entries
                 .iter()
