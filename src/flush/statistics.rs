@@ -277,22 +277,8 @@ impl Statistics {
         } else {
             (ranks.value(n / 2) + ranks.value(n / 2 + 1)) / 2.0
         };
-        let first = self.thresholds.len() * PERCENTILE_FIELDS;
-        let values = [
-            moments.std(),
-            moments.max,
-            moments.min,
-            weight,
-            weight / self.interval_seconds,
-            moments.sum,
-            moments.sum_squares,
-            moments.sum / n as f64,
-            median,
-        ];
-        values
-            .into_iter()
-            .enumerate()
-            .for_each(|(part, value)| push(first + part, value));
+        let mean = moments.sum / n as f64;
+        self.whole(moments, mean, weight, median, push);
     }
 
     /// Of values that are ascending, with their weights. As the exact way does for each value as often as it
@@ -350,6 +336,19 @@ impl Statistics {
             }
         }
         let median = (ranks.value(n / 2.0) + ranks.value_above(n / 2.0)) / 2.0;
+        let mean = moments.sum / moments.weight;
+        self.whole(moments, mean, weight, median, push);
+    }
+
+    /// The fields of the whole, of values that are not kept one by one.
+    fn whole(
+        &self,
+        moments: &Moments,
+        mean: f64,
+        weight: f64,
+        median: f64,
+        push: &mut impl FnMut(usize, f64),
+    ) {
         let first = self.thresholds.len() * PERCENTILE_FIELDS;
         let values = [
             moments.std(),
@@ -359,13 +358,12 @@ impl Statistics {
             weight / self.interval_seconds,
             moments.sum,
             moments.sum_squares,
-            moments.sum / moments.weight,
+            mean,
             median,
         ];
-        values
-            .into_iter()
-            .enumerate()
-            .for_each(|(part, value)| push(first + part, value));
+        for (part, value) in values.into_iter().enumerate() {
+            push(first + part, value);
+        }
     }
 
     fn bins(&self, rule: usize, timer: &Timer, push: &mut impl FnMut(usize, f64)) {
