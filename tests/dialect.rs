@@ -43,20 +43,11 @@ fn assert_same(datagram: &[u8]) {
     );
 }
 
-/// `PROPTEST_CASES` for a longer search; what it finds is printed and belongs in the corpus.
-fn search() -> ProptestConfig {
-    let mut config = ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    };
-    if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.cases = 2000;
-    }
-    config
-}
+/// Datagrams of each kind that are compared.
+const CASES: u32 = 2000;
 
 proptest! {
-    #![proptest_config(search())]
+    #![proptest_config(traffic::search(CASES))]
 
     #[test]
     fn parser_reads_what_clients_send(datagram in traffic::dogstatsd(Numbers::Any)) {
@@ -190,8 +181,11 @@ fn play(options: &Options, workers: usize, history: &[Event]) -> Result<(), Test
 
 /// Whole histories are long.
 fn fewer() -> ProptestConfig {
-    let cases = search().cases / 8;
-    ProptestConfig { cases, ..search() }
+    let cases = traffic::search(CASES).cases / 8;
+    ProptestConfig {
+        cases,
+        ..traffic::search(CASES)
+    }
 }
 
 proptest! {

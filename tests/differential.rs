@@ -49,20 +49,11 @@ fn the_portable_paths_are_in_force_when_they_are_asked_for() {
     assert_eq!(cfg!(statsd_fast_portable), asked);
 }
 
-/// `PROPTEST_CASES` for a longer search; what it finds is printed and belongs in the corpus.
-fn search() -> ProptestConfig {
-    let mut config = ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    };
-    if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.cases = 2000;
-    }
-    config
-}
+/// Datagrams of each kind that are compared.
+const CASES: u32 = 2000;
 
 proptest! {
-    #![proptest_config(search())]
+    #![proptest_config(traffic::search(CASES))]
 
     #[test]
     fn parser_reads_the_grammar(datagram in traffic::datagram(Numbers::Any)) {
@@ -252,11 +243,11 @@ fn has_respelled_sum(history: &[Event], sanitize: bool) -> bool {
 
 /// Whole histories are long.
 fn fewer() -> ProptestConfig {
-    let cases = search().cases / 8;
+    let cases = traffic::search(CASES).cases / 8;
     ProptestConfig {
         cases,
         max_global_rejects: cases,
-        ..search()
+        ..traffic::search(CASES)
     }
 }
 

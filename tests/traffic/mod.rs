@@ -5,6 +5,19 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use std::fmt;
 
+/// A search of so many cases. `PROPTEST_CASES` makes it longer; what it finds is printed and belongs in the
+/// corpus.
+pub(crate) fn search(cases: u32) -> ProptestConfig {
+    let mut config = ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = cases;
+    }
+    config
+}
+
 /// What is left to chance in the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Numbers {
