@@ -75,6 +75,9 @@ fn sum(stored: &[Stored], name: &str) -> f64 {
 /// What the last line of the daemon says of its flushes.
 fn flushes_not_delivered(daemon: &Daemon) -> String {
     let line = daemon.wait_for_line("stopped: ");
+    let (line, _) = line
+        .split_once(';')
+        .expect("an account and how whole it is");
     let (_, last) = line.rsplit_once(", ").expect("an account");
     last.to_owned()
 }

@@ -104,6 +104,9 @@ fn a_carbon_that_does_not_keep_connections_is_said_once() {
 /// What the last line of the daemon says of its flushes.
 fn flushes_not_delivered(daemon: &Daemon) -> u64 {
     let line = daemon.wait_for_line("stopped: ");
+    let (line, _) = line
+        .split_once(';')
+        .expect("an account and how whole it is");
     line.strip_suffix(" flushes not delivered")
         .and_then(|rest| rest.rsplit(' ').next()?.parse().ok())
         .unwrap_or_else(|| panic!("no count of flushes: {line}"))

@@ -113,7 +113,8 @@ const TICK_BATCHES: usize = 64;
 /// some 70 ns a byte.
 const TICK_BYTES: u64 = 8 << 20;
 
-/// How long a stopping worker goes on when senders do not: past this, what comes is left unread.
+/// How long a stopping worker goes on reading streams when their senders do not end: past this, what comes is
+/// left unread, counted. Sockets of datagrams are locked by then, and read to the end.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
 /// Rest of a stopping worker before it lets in who still waits.
 const STOP_PAUSE: Duration = Duration::from_millis(1);
@@ -233,9 +234,10 @@ pub fn serve(mut source: impl Source, mut intake: impl Intake, stop: &Stop) {
         }
     }
     let until = Instant::now() + DRAIN_MAX;
+    let locked = source.is_locked();
     loop {
         drain(&mut source, &mut batch, &mut intake, |_| {
-            Instant::now() < until
+            locked || Instant::now() < until
         });
         if !source.finish() || Instant::now() >= until {
             break;
@@ -243,6 +245,7 @@ pub fn serve(mut source: impl Source, mut intake: impl Intake, stop: &Stop) {
         // Other workers may still have the descriptors that are wanted.
         std::thread::sleep(STOP_PAUSE);
     }
+    source.turn_away();
     intake.answer(u64::MAX, &mut source);
 }
 

@@ -149,6 +149,10 @@ pub struct StreamTally {
     pub bad_lengths: u64,
     /// Packets dropped because their connection ended, or the server stopped, in the middle of them.
     pub cut_packets: u64,
+    /// Pieces of whole lines, and packets, taken: what [`Tally::packets`] holds that is no datagram.
+    pub pieces: u64,
+    /// Bytes that had come and that the stop left unread.
+    pub unread_bytes: u64,
 }
 
 impl StreamTally {
@@ -162,6 +166,8 @@ impl StreamTally {
         self.accept_errors += other.accept_errors;
         self.bad_lengths += other.bad_lengths;
         self.cut_packets += other.cut_packets;
+        self.pieces += other.pieces;
+        self.unread_bytes += other.unread_bytes;
     }
 }
 

@@ -215,6 +215,12 @@ pub const METERS: &[Meter] = &[
         |t, _| t.receive_errors,
     ),
     meter(
+        "streams.pieces",
+        false,
+        "what `packets` holds that are no datagrams: pieces of whole lines, and packets behind a length",
+        |t, _| t.streams.pieces,
+    ),
+    meter(
         "streams.accepted",
         false,
         "connections accepted by stream listeners",
@@ -223,7 +229,7 @@ pub const METERS: &[Meter] = &[
     meter(
         "streams.refused",
         true,
-        "connections closed at once because `streamConnections` were open",
+        "connections closed at once because `streamConnections` were open, or the server was stopping",
         |t, _| t.streams.refused,
     ),
     meter(
@@ -262,6 +268,12 @@ pub const METERS: &[Meter] = &[
         "packets with a length before them dropped because their connection, or the server, ended in the \
          middle of them",
         |t, _| t.streams.cut_packets,
+    ),
+    meter(
+        "streams.unread_bytes",
+        true,
+        "bytes that had come over streams and were left unread, since the stop took too long",
+        |t, _| t.streams.unread_bytes,
     ),
     meter(
         "workers_late",
@@ -364,6 +376,15 @@ impl Totals {
             .collect()
     }
 
+    /// The total of the meter of this name.
+    ///
+    /// # Panics
+    /// When there is no such meter.
+    pub fn of(&self, name: &str) -> u64 {
+        let found = self.each().find(|(meter, _)| meter.name == name);
+        found.expect("a meter of that name").1
+    }
+
     /// Every meter with its total.
     pub fn each(&self) -> impl Iterator<Item = (&'static Meter, u64)> {
         METERS.iter().zip(self.0)
@@ -399,6 +420,8 @@ mod tests {
             cut_lines: 29,
             bad_lengths: 43,
             cut_packets: 44,
+            pieces: 47,
+            unread_bytes: 48,
         };
         tally.mapped_dropped = 45;
         tally.copies_dropped = 10;
@@ -422,7 +445,7 @@ mod tests {
             .map(|m| m.value as u64)
             .collect();
         values.sort_unstable();
-        assert_eq!(values, (1..=46).collect::<Vec<_>>());
+        assert_eq!(values, (1..=48).collect::<Vec<_>>());
         assert_eq!(
             totals.since(&totals).iter().map(|m| m.value).sum::<f64>(),
             0.0

@@ -184,6 +184,8 @@ pub const METERS: &[Meter] = &[
     Meter { name: "streams.accept_errors", loss: true, help: "failures to accept a connection", read: |c| c.tally.streams.accept_errors },
     Meter { name: "streams.bad_lengths", loss: true, help: "connections closed because a packet of more than 65535 bytes was announced", read: |c| c.tally.streams.bad_lengths },
     Meter { name: "streams.cut_packets", loss: true, help: "packets with a length before them dropped because their connection, or the proxy, ended in the middle of them", read: |c| c.tally.streams.cut_packets },
+    Meter { name: "streams.pieces", loss: false, help: "what `packets` holds that are no datagrams", read: |c| c.tally.streams.pieces },
+    Meter { name: "streams.unread_bytes", loss: true, help: "bytes of streams left unread, since the stop took too long", read: |c| c.tally.streams.unread_bytes },
 ];
 
 /// What became of the lines for a node.
@@ -364,6 +366,8 @@ mod tests {
             accept_errors: 14,
             bad_lengths: 15,
             cut_packets: 16,
+            pieces: 17,
+            unread_bytes: 18,
         };
         Counts {
             tally: Tally {
@@ -386,12 +390,12 @@ mod tests {
     fn every_count_has_a_meter_and_adds_up() {
         let mut sum = counts();
         let values: Vec<_> = sum.meters().map(|(_, value)| value).collect();
-        assert_eq!(values, (1..=16).collect::<Vec<_>>());
+        assert_eq!(values, (1..=18).collect::<Vec<_>>());
         let values: Vec<_> = sum.nodes[0].meters().map(|(_, value)| value).collect();
         assert_eq!(values, (20..=30).collect::<Vec<_>>());
         sum.add(&counts());
         let doubled: Vec<_> = sum.meters().map(|(_, value)| value).collect();
-        assert_eq!(doubled, (1..=16).map(|n| 2 * n).collect::<Vec<_>>());
+        assert_eq!(doubled, (1..=18).map(|n| 2 * n).collect::<Vec<_>>());
         let doubled: Vec<_> = sum.nodes[1].meters().map(|(_, value)| value).collect();
         assert_eq!(doubled, (40..=50).map(|n| 2 * n).collect::<Vec<_>>());
         assert_eq!(sum.all_nodes().lines, 2 * (20 + 40));

@@ -11,11 +11,12 @@ use crate::admin::{Admin, Desk, Door};
 use crate::config::{Config, Loaded};
 use crate::deliver::{Backend, Runners};
 use crate::flush::{self, Flusher};
+use crate::ingest::source::lock::Lock;
 use crate::ingest::source::{Address, Listen, Listener, Source};
 use crate::ingest::{self, table::Table};
 use crate::metric::harvest::Tally;
 use crate::metric::kept::{Kept, Shelf};
-use crate::metric::meter::Outside;
+use crate::metric::meter::{self, Outside};
 use crate::metric::registry::Registry;
 use crate::metric::sample::Kind;
 use crate::runtime;
@@ -40,11 +41,13 @@ pub struct Server {
     addresses: Vec<Address>,
     workers: Vec<JoinHandle<()>>,
     wakers: Vec<Waker>,
+    locks: Vec<Lock>,
     stop: Stop,
     commands: Sender<flush::Order>,
     flusher: JoinHandle<Tally>,
     backends: Runners,
     keeper: Option<keeper::Ending>,
+    outside: Arc<Outside>,
     alarm: Alarm,
     /// Names of threads that panicked.
     deaths: Receiver<String>,
@@ -62,6 +65,8 @@ pub struct Totals {
     pub ingest: Tally,
     /// Flushes a backend could not deliver, had no room to queue, or still held at the stop deadline.
     pub flushes_dropped: u64,
+    /// Every meter, as it stood when all was done.
+    pub meters: meter::Totals,
 }
 
 /// How long a reload waits for the flusher: longer than it waits for a worker.
@@ -198,6 +203,7 @@ impl Server {
         desk.show_config(loaded.reply.clone());
         let admin = door.serve(desk.clone())?;
         let wakers: Vec<_> = sources.iter().map(Source::waker).collect();
+        let locks = sources.iter().filter_map(Source::lock).collect();
         let mut flusher = Flusher::new(
             config.flush.clone(),
             clock.clone(),
@@ -246,11 +252,13 @@ impl Server {
             addresses,
             workers,
             wakers,
+            locks,
             stop,
             commands,
             flusher,
             backends,
             keeper: ending,
+            outside,
             alarm,
             deaths,
             wanted,
@@ -329,6 +337,7 @@ impl Server {
     /// Drains the path in its own order: sockets, last harvests, last flush, backends.
     pub fn stop(self) -> Totals {
         let deadline = Instant::now() + self.loaded.config.stop_deadline;
+        Lock::close_all(&self.locks);
         self.stop.request();
         self.wakers.iter().for_each(Waker::wake);
         for worker in self.workers {
@@ -349,6 +358,7 @@ impl Server {
             keeper.finish(deadline);
         }
         Totals {
+            meters: meter::Totals::read(&ingest, &self.outside),
             ingest,
             flushes_dropped,
         }

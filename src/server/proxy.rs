@@ -3,6 +3,7 @@
 use super::{Alarm, Bound, describe, pin, spawn};
 use crate::admin::{Admin, Door};
 use crate::config::{self, Loaded};
+use crate::ingest::source::lock::Lock;
 use crate::ingest::source::{Address, Source};
 use crate::proxy::account::{Counts, Ledger};
 use crate::proxy::admin::Desk;
@@ -32,6 +33,7 @@ pub struct Proxy {
     addresses: Vec<Address>,
     workers: Vec<JoinHandle<()>>,
     wakers: Vec<Waker>,
+    locks: Vec<Lock>,
     stop: Stop,
     ledger: Arc<Ledger>,
     /// Dropped, they end the threads that ask the nodes; nobody waits for those.
@@ -75,6 +77,7 @@ impl Proxy {
 
         let sources: Vec<_> = listeners.into_iter().flat_map(|l| l.sources).collect();
         let wakers: Vec<_> = sources.iter().map(Source::waker).collect();
+        let locks = sources.iter().filter_map(Source::lock).collect();
         let nodes = options.nodes.len();
         let membership = Arc::new(Membership::new(options.nodes.clone()));
         let asked = Arc::new(CachePadded::new(AtomicU64::new(0)));
@@ -159,6 +162,7 @@ impl Proxy {
             addresses,
             workers,
             wakers,
+            locks,
             stop,
             ledger,
             checks,
@@ -195,6 +199,7 @@ impl Proxy {
     /// Drains the path in its own order: sockets, last reports, the proxy's own counters.
     pub fn stop(self) -> Account {
         drop(self.checks);
+        Lock::close_all(&self.locks);
         self.stop.request();
         self.wakers.iter().for_each(Waker::wake);
         for worker in self.workers {

@@ -4,6 +4,7 @@ use super::{Account, Alarm, Proxy, Server, Totals, spawn};
 use crate::config::{self, Config, Loaded};
 use crate::ingest::source::Address;
 use crate::metric::harvest::Tally;
+use crate::metric::sample::Reject;
 use crate::runtime::clock::Clock;
 use crate::runtime::notify::{self, State};
 use crate::runtime::sys::title;
@@ -70,8 +71,8 @@ trait Service: Sized {
     fn title(config: &Self::Config) -> Option<&str>;
     /// Takes over what can change; whether anything that can was new.
     fn reload(&mut self, loaded: Loaded<Self::Config>) -> anyhow::Result<bool>;
-    /// Stops; the account of the whole run.
-    fn stop(self) -> String;
+    /// Stops; the account of the whole run, in a line for people, and number by number.
+    fn stop(self) -> (String, Vec<(&'static str, u64)>);
 }
 
 impl Service for Server {
@@ -107,8 +108,11 @@ impl Service for Server {
         Self::reload(self, loaded)
     }
 
-    fn stop(self) -> String {
-        summary(&Self::stop(self))
+    fn stop(self) -> (String, Vec<(&'static str, u64)>) {
+        let totals = Self::stop(self);
+        let meters = totals.meters.each();
+        let meters = meters.map(|(meter, count)| (meter.name, count));
+        (summary(&totals), meters.collect())
     }
 }
 
@@ -144,8 +148,11 @@ impl Service for Proxy {
         Ok(Self::reload(self, loaded))
     }
 
-    fn stop(self) -> String {
-        forwarded(&Self::stop(self))
+    fn stop(self) -> (String, Vec<(&'static str, u64)>) {
+        let account = Self::stop(self);
+        let meters = account.counts.meters();
+        let meters = meters.map(|(meter, count)| (meter.name, count));
+        (forwarded(&account), meters.collect())
     }
 }
 
@@ -235,7 +242,8 @@ where
             log::error!("thread {thread} panicked; stopping, since half a server would look alive")
         }
     }
-    let account = server.stop();
+    let (account, counts) = server.stop();
+    log::info!("account: {}", counted(&counts));
     log::info!("stopped: {account}");
     if let Some(thread) = died {
         anyhow::bail!(
@@ -338,29 +346,87 @@ fn status(addresses: &[Address]) -> String {
 fn summary(totals: &Totals) -> String {
     let tally = &totals.ingest;
     let mut line = format!(
-        "{} datagrams, {} lines, {} values taken, {} refused, {} datagrams cut, {} dropped by the kernel, \
+        "{} datagrams, {} lines, {} values taken, {} refused{}, {} datagrams cut, {} dropped by the kernel, \
          {} flushes not delivered",
-        tally.packets,
+        tally.packets - tally.streams.pieces,
         tally.lines,
         tally.recorded.iter().sum::<u64>(),
         tally.rejected_total(),
+        reasons(tally),
         tally.truncated,
         tally.kernel_drops,
         totals.flushes_dropped
     );
     add_rare_losses(tally, &mut line);
+    for (meter, what) in [
+        ("repeater.dropped", "copies not sent"),
+        ("librato.posts_lost", "posts lost"),
+        ("librato.dropped", "measurements not sent"),
+    ] {
+        let count = totals.meters.of(meter);
+        if count > 0 {
+            let _ = write!(line, ", {count} {what}");
+        }
+    }
+    line.push_str(if whole(tally) {
+        "; whatever came was read"
+    } else {
+        "; NOT all that came was read"
+    });
     line
+}
+
+/// Whether nothing was cut, dropped or turned away before anybody read it.
+fn whole(tally: &Tally) -> bool {
+    let streams = &tally.streams;
+    let unread = [
+        tally.truncated,
+        tally.kernel_drops,
+        streams.long_lines,
+        streams.cut_lines,
+        streams.cut_packets,
+        streams.bad_lengths,
+        streams.refused,
+        streams.unread_bytes,
+    ];
+    unread.iter().all(|count| *count == 0)
+}
+
+/// Every count that is not 0, for programs: the names of the meters.
+fn counted(counts: &[(&str, u64)]) -> String {
+    let counts = counts.iter().filter(|(_, count)| *count > 0);
+    let counts: Vec<_> = counts
+        .map(|(name, count)| format!("{name}={count}"))
+        .collect();
+    counts.join(" ")
+}
+
+/// Why values were refused, the reasons that there were.
+fn reasons(tally: &Tally) -> String {
+    let refused = Reject::ALL.map(|reason| (reason.name(), tally.rejected[reason as usize]));
+    let refused = refused.iter().filter(|(_, count)| *count > 0);
+    let refused: Vec<_> = refused
+        .map(|(reason, count)| format!("{count} {reason}"))
+        .collect();
+    if refused.is_empty() {
+        return String::new();
+    }
+    format!(" ({})", refused.join(", "))
 }
 
 fn add_rare_losses(tally: &Tally, line: &mut String) {
     let streams = &tally.streams;
     for (count, what) in [
         (tally.mapped_dropped, "values dropped by mappings"),
+        (tally.events, "events"),
+        (tally.service_checks, "service checks"),
+        (streams.pieces, "pieces of streams"),
         (streams.long_lines, "lines too long"),
         (streams.cut_lines, "lines cut off"),
         (streams.cut_packets, "packets cut off"),
         (streams.refused, "connections refused"),
         (streams.bad_lengths, "connections closed for a bad length"),
+        (streams.unread_bytes, "bytes of streams unread"),
         (streams.accept_errors, "failures to accept"),
         (tally.receive_errors, "failures to receive"),
     ] {
@@ -377,7 +443,7 @@ fn forwarded(account: &Account) -> String {
     let mut line = format!(
         "{} datagrams, {} lines, {} of our own, {} sent, {} not sent, {} without a node, {} datagrams cut, \
          {} dropped by the kernel",
-        tally.packets,
+        tally.packets - tally.streams.pieces,
         tally.lines,
         counts.own_lines,
         all.lines,
@@ -406,6 +472,7 @@ fn forwarded(account: &Account) -> String {
 mod tests {
     use super::*;
     use crate::metric::harvest::StreamTally;
+    use crate::metric::meter;
     use crate::proxy::account::{Counts, NodeCounts};
 
     #[test]
@@ -413,11 +480,20 @@ mod tests {
         let mut totals = Totals {
             ingest: Tally::default(),
             flushes_dropped: 1,
+            meters: meter::Totals::ZERO,
         };
         let usual = "0 datagrams, 0 lines, 0 values taken, 0 refused, 0 datagrams cut, 0 dropped by the \
                      kernel, 1 flushes not delivered";
-        assert_eq!(summary(&totals), usual);
+        assert_eq!(summary(&totals), format!("{usual}; whatever came was read"));
+        totals.ingest.rejected[Reject::NoType as usize] = 11;
+        totals.ingest.rejected[Reject::BadRate as usize] = 12;
+        (totals.ingest.packets, totals.ingest.events) = (15, 14);
         totals.ingest.receive_errors = 6;
+        let outside = meter::Outside::default();
+        outside.copies_dropped.add(16);
+        outside.posts_lost.add(17);
+        outside.measurements_dropped.add(18);
+        totals.meters = meter::Totals::read(&Tally::default(), &outside);
         totals.ingest.mapped_dropped = 1;
         totals.ingest.streams = StreamTally {
             accepted: 7,
@@ -428,11 +504,23 @@ mod tests {
             accept_errors: 5,
             bad_lengths: 9,
             cut_packets: 10,
+            pieces: 15,
+            unread_bytes: 13,
         };
-        let more = "1 values dropped by mappings, 2 lines too long, 3 lines cut off, 10 packets cut off, \
-                    4 connections refused, 9 connections closed for a bad length, 5 failures to accept, \
-                    6 failures to receive";
-        assert_eq!(summary(&totals), format!("{usual}, {more}"));
+        let usual = usual.replace("0 refused", "23 refused (11 no-type, 12 bad-rate)");
+        let more = "1 values dropped by mappings, 14 events, 15 pieces of streams, 2 lines \
+                    too long, 3 lines cut off, 10 packets cut off, 4 connections refused, 9 \
+                    connections closed for a bad length, 13 bytes of streams unread, 5 failures to accept, \
+                    6 failures to receive, 16 copies not sent, 17 posts lost, 18 measurements not \
+                    sent";
+        let line = format!("{usual}, {more}; NOT all that came was read");
+        assert_eq!(summary(&totals), line);
+    }
+
+    #[test]
+    fn programs_read_every_count_there_was() {
+        let counts = [("packets", 3), ("truncated", 0), ("samples.timers", 7)];
+        assert_eq!(counted(&counts), "packets=3 samples.timers=7");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! and only blocks when a nap brought nothing.
 
 use super::Source;
+use super::lock::Lock;
 use super::nap::Nap;
 use super::socket_file::SocketFile;
 use crate::ingest::packet::{Batch, DATAGRAM_MAX, Filled};
@@ -14,6 +15,7 @@ use crate::runtime::sys::wake::Waker;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Datagrams taken in one call to the kernel. More gains nothing measurable.
@@ -59,7 +61,8 @@ impl Queue {
 /// One socket of a listener.
 #[derive(Debug)]
 pub struct Datagrams {
-    socket: OwnedFd,
+    socket: Arc<OwnedFd>,
+    lock: Lock,
     waker: Waker,
     headers: Headers,
     max_datagram: usize,
@@ -89,7 +92,9 @@ impl Datagrams {
         joined: bool,
         file: Option<SocketFile>,
     ) -> io::Result<Self> {
+        let socket = Arc::new(socket);
         Ok(Self {
+            lock: Lock::new(socket.clone()),
             socket,
             waker: Waker::new()?,
             headers: Headers::new(BATCH, joined),
@@ -165,6 +170,14 @@ impl Datagrams {
 impl Source for Datagrams {
     fn waker(&self) -> Waker {
         self.waker.clone()
+    }
+
+    fn lock(&self) -> Option<Lock> {
+        Some(self.lock.clone())
+    }
+
+    fn is_locked(&self) -> bool {
+        self.lock.is_closed()
     }
 
     fn batch(&self) -> Batch {

@@ -2,6 +2,7 @@
 
 pub mod bind;
 pub mod datagram;
+pub mod lock;
 mod nap;
 mod socket_file;
 pub mod stream;
@@ -13,6 +14,7 @@ use crate::metric::harvest::Tally;
 use crate::runtime::sys::wake::Waker;
 use bind::BindError;
 use datagram::Datagrams;
+use lock::Lock;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -119,6 +121,16 @@ pub trait Source {
     /// Ends the wait of the worker that owns this source.
     fn waker(&self) -> Waker;
 
+    /// What locks it before the stop; `None` when there is no such thing for its kind.
+    fn lock(&self) -> Option<Lock> {
+        None
+    }
+
+    /// Whether it is locked: then it runs empty.
+    fn is_locked(&self) -> bool {
+        false
+    }
+
     /// A batch of the size it fills. It takes no other.
     fn batch(&self) -> Batch;
 
@@ -144,6 +156,9 @@ pub trait Source {
     /// for want of descriptors: then drain again.
     fn finish(&mut self) -> bool;
 
+    /// Turns away whoever still waits to be let in, and counts them. The last thing before the last account.
+    fn turn_away(&mut self) {}
+
     /// Adds what was counted by the kernel or the source since this was last asked.
     fn account(&mut self, tally: &mut Tally);
 }
@@ -158,6 +173,27 @@ pub enum AnySource {
 }
 
 impl Source for AnySource {
+    fn lock(&self) -> Option<Lock> {
+        match self {
+            Self::Datagrams(source) => source.lock(),
+            Self::Streams(source) => source.lock(),
+        }
+    }
+
+    fn is_locked(&self) -> bool {
+        match self {
+            Self::Datagrams(source) => source.is_locked(),
+            Self::Streams(source) => source.is_locked(),
+        }
+    }
+
+    fn turn_away(&mut self) {
+        match self {
+            Self::Datagrams(source) => source.turn_away(),
+            Self::Streams(source) => source.turn_away(),
+        }
+    }
+
     fn waker(&self) -> Waker {
         match self {
             Self::Datagrams(source) => source.waker(),

@@ -154,6 +154,18 @@ pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<usize> {
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
+/// Bytes that came over a stream and were not read yet (`FIONREAD`).
+///
+/// # Errors
+/// What ioctl(2) says.
+pub fn unread(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int through the pointer, and the int lives across the call; the socket
+    // is open.
+    super::check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONREAD, &raw mut bytes) })?;
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
 /// The process that connected a unix stream socket (`SO_PEERCRED`), for naming it.
 ///
 /// # Errors

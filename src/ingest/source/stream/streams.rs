@@ -5,6 +5,7 @@
 //! tick. After a round that brought something the worker naps, as with datagrams, and blocks when a nap
 //! brought nothing. A nap loses nothing here: what comes meanwhile waits in the sockets.
 
+use super::super::socket_file::BACKLOG;
 use super::frames::{self, BadLength, Frames};
 use super::framing::Framing;
 use super::gate::{Gate, Place};
@@ -20,6 +21,7 @@ use socket2::{SockAddr, Socket};
 use std::fmt;
 use std::io::{self, Read};
 use std::mem;
+use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -138,6 +140,10 @@ impl Space<'_> {
         })
     }
 
+    fn pieces(&self) -> u64 {
+        self.refill.filled.len() as u64
+    }
+
     fn free(&mut self) -> &mut [u8] {
         &mut self.refill.arena[self.at..]
     }
@@ -184,6 +190,7 @@ impl Streams {
             }
             self.brought = true;
         }
+        self.counts.pieces += space.pieces();
         Ok(self.brought)
     }
 
@@ -369,12 +376,30 @@ impl Source for Streams {
     fn finish(&mut self) -> bool {
         let somebody_waits = self.door_rests.is_some();
         for token in 0..self.connections.len() {
+            // There is something only when the time was up before all was read.
+            if let Some(connection) = &self.connections[token] {
+                // So that a client of this machine adds nothing to what is counted. TCP has no such way.
+                let _ = connection.socket.shutdown(Shutdown::Read);
+                let unread = socket::unread(connection.socket.as_fd()).unwrap_or(0);
+                self.counts.unread_bytes += unread as u64;
+            }
             self.close(token);
         }
         if self.door_rests.is_some() {
             self.reopen();
         }
         somebody_waits
+    }
+
+    fn turn_away(&mut self) {
+        // As many as can wait. Whoever comes later than that finds nobody.
+        for _ in 0..BACKLOG {
+            match self.door.socket.accept() {
+                Ok(_) => self.counts.refused += 1,
+                Err(error) if sys::is_of_one_connection(&error) => {}
+                Err(_) => return,
+            }
+        }
     }
 
     fn account(&mut self, tally: &mut Tally) {

@@ -103,6 +103,7 @@ fn a_packet_is_what_came_up_to_the_last_newline() {
         bench.counts(),
         StreamTally {
             accepted: 2,
+            pieces: 5,
             ..StreamTally::default()
         }
     );
