@@ -691,6 +691,49 @@ mod tests {
     }
 
     proptest! {
+        /// Whatever a line holds: it has a value that is taken, refused or dropped by a rule, or is a notice.
+        #[test]
+        fn no_line_vanishes(
+            lines in proptest::collection::vec(
+                prop_oneof![
+                    "[a:|@#,.;=T_esc{}1-9 \r\t-]{1,20}",
+                    concat!(
+                        "(a|_e\\{1,1\\}|_sc)[:|]{0,2}[-+]?[0-9.]{0,3}(:[0-9]){0,2}",
+                        "\\|(c|ms|g|s|h|d|x|)(\\|[@#cT][^\n]{0,6}){0,2}",
+                    ),
+                    proptest::collection::vec(any::<u8>().prop_map(char::from), 1..30)
+                        .prop_map(|line| line.into_iter().filter(|it| *it != '\n').collect()),
+                ],
+                1..30,
+            ),
+            auto in any::<bool>(),
+        ) {
+            let options = Options {
+                dialect: if auto { Dialect::Auto } else { Dialect::Statsd },
+                ..Options::default()
+            };
+            let mut table = Table::new(&options, Arc::new(Registry::new()));
+            for line in lines {
+                // One by one, and as bytes that need not be text.
+                let line: Vec<u8> = line.chars().map(|it| it as u8).filter(|it| *it != b'\n').collect();
+                let before = table.tally.clone();
+                let (bytes, truncated) = (&line[..], false);
+                take_packets([Packet { bytes, truncated }].into_iter(), &mut table);
+                let came = |tally: &Tally| {
+                    tally.recorded.iter().sum::<u64>()
+                        + tally.rejected_total()
+                        + tally.mapped_dropped
+                        + tally.events
+                        + tally.service_checks
+                };
+                let lines = table.tally.lines - before.lines;
+                let values = came(&table.tally) - came(&before);
+                prop_assert_eq!(lines, u64::from(!line.is_empty()), "{:?}", line);
+                prop_assert!(values >= lines, "{:?}", String::from_utf8_lossy(&line));
+                prop_assert!(lines > 0 || values == 0);
+            }
+        }
+
         /// Reading ahead changes when an entry is looked up, and nothing else.
         #[test]
         fn values_read_ahead_are_recorded_as_values_read_one_by_one(
