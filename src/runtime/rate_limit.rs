@@ -74,16 +74,20 @@ mod tests {
     #[test]
     fn many_threads_share_one_line() {
         let limit = RateLimit::new();
-        let passed: usize = std::thread::scope(|scope| {
+        let passed: Vec<u64> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4)
-                .map(|_| scope.spawn(|| (0..1000).filter(|_| limit.pass(7).is_some()).count()))
+                .map(|_| scope.spawn(|| (0..1000).filter_map(|_| limit.pass(7)).collect()))
                 .collect();
-            threads
+            let passed = threads
                 .into_iter()
-                .map(|thread| thread.join().expect("no panic"))
-                .sum()
+                .map(|thread| -> Vec<u64> { thread.join().expect("no panic") });
+            passed.flatten().collect()
         });
-        assert_eq!(passed, 1);
-        assert_eq!(limit.pass(70_000), Some(3999));
+        assert_eq!(passed.len(), 1);
+        // Others may have been held back between the moment the line may pass and the count it shows.
+        assert_eq!(
+            passed[0] + limit.pass(70_000).expect("a minute is over"),
+            3999
+        );
     }
 }
