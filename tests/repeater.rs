@@ -83,7 +83,8 @@ fn udp_target(address: &str) -> (UdpSocket, SocketAddr) {
 
 fn received(socket: &UdpSocket) -> Vec<u8> {
     let mut buffer = vec![0; 65_535];
-    let length = socket.recv(&mut buffer).expect("a copy comes");
+    let received = daemon::uninterrupted(|| socket.recv(&mut buffer));
+    let length = received.expect("a copy comes");
     buffer.truncate(length);
     buffer
 }

@@ -98,7 +98,8 @@ fn next(manager: &UnixDatagram) -> String {
         .set_read_timeout(Some(DEADLINE))
         .expect("a deadline for reading");
     let mut bytes = [0; 1024];
-    let length = manager.recv(&mut bytes).expect("a message in time");
+    let received = daemon::uninterrupted(|| manager.recv(&mut bytes));
+    let length = received.expect("a message in time");
     String::from_utf8(bytes[..length].to_vec()).expect("text")
 }
 

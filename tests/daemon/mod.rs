@@ -22,6 +22,7 @@ pub(crate) use original::Original;
 pub(crate) use process::Process;
 
 use serde_json::{Value, json};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
@@ -294,6 +295,16 @@ fn unclaimed(free: impl Fn(u16) -> bool) -> u16 {
         }
     }
     panic!("every port from {FIRST} on is taken");
+}
+
+/// Calls again when a signal ended the call: one with a time limit is not restarted by the kernel.
+pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
 }
 
 /// Whether a name in a flush cannot be held against the original: its value depends on the clock, or it
