@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::send::Send;
-use crate::{bench, floor, search, verify};
+use crate::{bench, floor, search, soak, verify};
 
 const NOTES: &str = "\
 Open loop: the rate alone decides when each metric is due. A datagram sent late makes no later one
@@ -54,6 +54,10 @@ pub(crate) enum Command {
     /// Sends, and balances what the server counted against what was sent; exits with 1 when
     /// something is not accounted for.
     Verify(verify::Options),
+    /// Runs a server under mixed and hostile traffic while a backend of it has every fault in turn, and
+    /// balances what it counted; exits with 1 when something is not accounted for, or memory,
+    /// descriptors or threads grow.
+    Soak(soak::Options),
 }
 
 impl Arguments {
@@ -62,7 +66,7 @@ impl Arguments {
         match &self.command {
             None => self.send.check(),
             Some(Command::Floor(options)) => options.traffic.check(),
-            Some(Command::Bench(_)) => Ok(()),
+            Some(Command::Bench(_) | Command::Soak(_)) => Ok(()),
             Some(Command::Search(options)) => options.traffic.check(),
             Some(Command::Verify(options)) => options.send.check(),
         }

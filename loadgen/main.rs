@@ -8,7 +8,8 @@
 //!
 //! The commands measure with that: a `trial` sends a load to a `receiver`, which is a `sink` of its own, a
 //! `daemon` it starts, or a server it asks through `admin`. `floor`, `bench` and `search` are made of
-//! trials; `bench` holds them against a `baseline`; `verify` draws the `balance`. `cores` says who runs
+//! trials; `bench` holds them against a `baseline`; `verify` draws the `balance`; `soak` does it
+//! after hours of traffic of every kind. `cores` says who runs
 //! where.
 //!
 //! Of the server's library it uses the system calls alone: nothing here can share a mistake with what it
@@ -41,6 +42,7 @@ mod send;
 mod sender;
 mod shape;
 mod sink;
+mod soak;
 mod tally;
 mod traffic;
 mod trial;
@@ -80,6 +82,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Some(Command::Bench(options)) => (bench::run(options, &stop)?, true),
         Some(Command::Search(options)) => (search::run(options, &stop)?, true),
         Some(Command::Verify(options)) => verify::run(options, &stop)?,
+        Some(Command::Soak(options)) => soak::run(options, &stop)?,
     };
     io::stdout()
         .write_all(text.as_bytes())

@@ -208,7 +208,7 @@ fn the_configurations_are_accepted_without_a_warning() {
 #[test]
 fn every_option_shown_exists() {
     let server = help(env!("CARGO_BIN_EXE_statsd-fast"), None);
-    let commands = ["floor", "bench", "search", "verify"].map(Some);
+    let commands = ["floor", "bench", "search", "verify", "soak"].map(Some);
     let loadgen = [None]
         .iter()
         .chain(&commands)
