@@ -242,6 +242,9 @@
   // File that gauges and running totals are kept in for the next start; without it, they begin anew.
   // stateFile: undefined,
 
+  // Seconds after which that file is too old to be used; without it, never.
+  // stateMaxAge: undefined,
+
   // --- The log, and the process ---
 
   // Log more.

@@ -70,8 +70,8 @@
 //!     datagrams are locked first ([`ingest::source::lock`]), so that their counts stand when they are read.
 //! 11. **A line goes through the proxy as it came**, to the node where the ring of the reference has its name
 //!     ([`proxy::ring`]), or it is counted, by node or by reason ([`proxy::account`]).
-//! 12. **A state file is whole or not used** ([`state::format`]), and never written over what is not ours
-//!     ([`state::file`]). No flush waits for it.
+//! 12. **A state file is whole or not used** ([`state::format`]), never written over what is not ours
+//!     ([`state::file`]), and one server's as long as that runs ([`state::lock`]). No flush waits for it.
 //! 13. **Unsafe code** is in `runtime::sys` and `ingest::scan`, and nowhere else.
 //!
 //! # Who may know whom

@@ -1,11 +1,11 @@
 //! Arguments -> configuration -> server or proxy -> exit code, nothing else.
 
 use clap::{Args, Parser, Subcommand};
-use statsd_fast::config::{self, Config, Evaluated, Finding};
+use statsd_fast::config::{self, Config, Evaluated, Finding, Loaded};
 use statsd_fast::runtime::{self, stdout};
 use statsd_fast::server::{self, ConfigFile};
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -93,14 +93,16 @@ fn daemon(options: &Options) -> ExitCode {
     );
     let threads = options.threads();
     let overrule = move |config: &mut Config| config.threads = threads.or(config.threads);
-    let read = |path: &Path| {
-        let mut loaded = config::load(path)?;
+    let overruled = move |mut loaded: Loaded| {
         overrule(&mut loaded.config);
-        Ok(loaded)
+        loaded
     };
-    let file = path.map(|path| ConfigFile::new(path.clone(), move || read(&path)));
-    let loaded = match file.as_ref().map(ConfigFile::read).transpose() {
-        Ok(Some(loaded)) => loaded,
+    // Before it is read, so that no change goes unnoticed.
+    let file = path
+        .clone()
+        .map(|path| ConfigFile::new(path.clone(), move || config::reload(&path).map(overruled)));
+    let loaded = match path.as_deref().map(config::load).transpose() {
+        Ok(Some(loaded)) => overruled(loaded),
         Ok(None) => {
             let mut config = Config::without_file();
             overrule(&mut config);
@@ -132,13 +134,16 @@ fn proxy(options: &Options) -> ExitCode {
     }
     let name = path.to_string_lossy().into_owned();
     let threads = options.threads();
-    let file = ConfigFile::new(path.clone(), move || {
-        let mut loaded = config::load_proxy(&path)?;
+    let overruled = move |mut loaded: Loaded<config::Proxy>| {
         loaded.config.threads = threads.or(loaded.config.threads);
-        Ok(loaded)
+        loaded
+    };
+    let again = path.clone();
+    let file = ConfigFile::new(path.clone(), move || {
+        config::reload_proxy(&again).map(overruled)
     });
-    let loaded = match file.read() {
-        Ok(loaded) => loaded,
+    let loaded = match config::load_proxy(&path) {
+        Ok(loaded) => overruled(loaded),
         Err(error) => return misconfigured(&error),
     };
     if options.check_config {
@@ -175,7 +180,11 @@ fn end(outcome: anyhow::Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("statsd-fast: {error:#}"));
-            ExitCode::FAILURE
+            if server::is_misconfigured(&error) {
+                ExitCode::from(MISCONFIGURED)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What outlives the process: gauges and running totals go on after a kill, a file that is not whole is not used,
-//! and a disk that fails costs nobody anything but what it should have kept.
+//! What outlives the process: gauges and running totals go on after a kill, a file that is not whole is not
+//! used, and a disk that fails costs nobody anything but what it should have kept.
 
 #[allow(
     dead_code,
@@ -91,7 +91,7 @@ fn gauges_go_on_after_a_kill() {
     );
     daemon.wait_for_line("stateFile: 3 gauges and 0 totals written");
     kill(daemon);
-    assert_eq!(names(directory.path()), ["state"]);
+    assert_eq!(names(directory.path()), ["state", "state.lock"]);
     let mode = fs::metadata(&state).expect("there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 
@@ -199,6 +199,41 @@ fn running_totals_go_on_after_a_kill() {
 }
 
 #[test]
+fn gauges_and_totals_of_a_flush_are_written_at_once() {
+    let directory = Directory::create();
+    let state = directory.path().join("state");
+    let api = FakeApi::start(Rules::default());
+    let carbon = FakeCarbon::start();
+    let mut options = ticking(&carbon, &state);
+    options["backends"] = json!(["librato", "./backends/graphite"]);
+    options["librato"] = json!({
+        "email": "user@example.com",
+        "token": "tok123",
+        "api": api.url(),
+        "countersAsGauges": false,
+    });
+    let mut daemon = Daemon::start(&options, &[]);
+    // Both change from one flush to the next.
+    for _ in 0..10 {
+        send(&daemon, "g:+1|g\na:1|c");
+        carbon.next();
+    }
+    daemon.terminate();
+    let flushes = 10 + carbon.waiting().len();
+    let lines = daemon.lines();
+    let count = |what: &str| lines.iter().filter(|line| line.contains(what)).count();
+    let written = count(" totals written, ");
+    let looks = written + count("nothing has changed");
+    assert!(
+        written >= 5 && looks <= flushes,
+        "{written} of {looks} looks, {flushes} flushes"
+    );
+    let text = fs::read_to_string(&state).expect("there");
+    assert!(text.contains("[\"gauge\",\"g\",\"10.0\","), "{text}");
+    assert!(text.contains("[\"total\",\"a\",\"10.0\"]"), "{text}");
+}
+
+#[test]
 fn a_file_that_is_not_whole_is_set_aside_and_nothing_of_it_is_used() {
     let directory = Directory::create();
     let state = directory.path().join("state");
@@ -226,6 +261,7 @@ fn a_file_that_is_not_whole_is_set_aside_and_nothing_of_it_is_used() {
         assert_eq!(said.matches("ERROR").count(), 1, "{said}");
         let kept = fs::read_to_string(directory.path().join("state.refused"));
         assert_eq!(kept.expect("set aside"), text);
+        fs::remove_file(directory.path().join("state.refused")).expect("removed");
         let flush = last_flush(daemon, &carbon);
         assert!(!flush.values.contains_key("stats.gauges.g"), "{why}");
         assert_eq!(flush.number("stats.statsd_fast.state_errors"), 1.0);
@@ -234,7 +270,7 @@ fn a_file_that_is_not_whole_is_set_aside_and_nothing_of_it_is_used() {
 }
 
 #[test]
-fn names_that_are_not_clean_are_refused_where_names_are_cleaned() {
+fn gauges_whose_names_are_not_clean_are_left_out_where_names_are_cleaned() {
     let directory = Directory::create();
     let state = directory.path().join("state");
     let start = |clean: bool, carbon: &FakeCarbon| {
@@ -244,16 +280,27 @@ fn names_that_are_not_clean_are_refused_where_names_are_cleaned() {
     };
     let carbon = FakeCarbon::start();
     let daemon = start(false, &carbon);
-    send(&daemon, "a+b:5|g");
+    send(&daemon, "a+b:5|g\nc:6|g\nd+:7|g");
     last_flush(daemon, &carbon);
     let daemon = start(false, &carbon);
-    daemon.wait_for_line("stateFile: 1 gauges");
+    daemon.wait_for_line("stateFile: 3 gauges");
     last_flush(daemon, &carbon);
     let daemon = start(true, &carbon);
-    daemon.wait_for_line(
-        "the name \"a+b\" in it is not clean; a file written with keyNameSanitize: false",
+    let said = daemon.wait_for_line("since their names are not clean");
+    let begin = format!(
+        "WARNING: stateFile: 2 gauges in {} are left out",
+        state.display()
     );
-    last_flush(daemon, &carbon);
+    assert!(
+        said.contains(&begin) && said.contains("as \"a+b\";"),
+        "{said}"
+    );
+    daemon.wait_for_line("stateFile: 1 gauges");
+    let flush = last_flush(daemon, &carbon);
+    assert_eq!(flush.values["stats.gauges.c"], "6");
+    assert!(!flush.values.contains_key("stats.gauges.ab"));
+    assert_eq!(flush.number("stats.statsd_fast.state_dropped"), 2.0);
+    assert_eq!(flush.number("stats.statsd_fast.state_errors"), 0.0);
 }
 
 #[test]
@@ -263,12 +310,116 @@ fn what_is_not_ours_ends_the_start_and_stays_as_it_is() {
     fs::write(&hosts, "127.0.0.1 localhost\n").expect("written");
     let carbon = FakeCarbon::start();
     let mut daemon = Daemon::spawn(&quiet(&carbon, &hosts), &[]);
-    assert_eq!(daemon.wait_exit().code(), Some(1));
+    assert_eq!(daemon.wait_exit().code(), Some(2), "as for a wrong file");
     let said = daemon.wait_for_line("it is no state file of statsd-fast and would be overwritten");
     let begin = format!("statsd-fast: stateFile: {}: ", hosts.display());
     assert!(said.starts_with(&begin), "{said}");
     assert_eq!(fs::read(&hosts).expect("there"), b"127.0.0.1 localhost\n");
     assert_eq!(names(directory.path()), ["hosts"]);
+}
+
+#[test]
+fn of_two_servers_with_one_file_the_second_does_not_start() {
+    let directory = Directory::create();
+    let state = directory.path().join("state");
+    // Another name for the same file.
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink(&state, &link).expect("linked");
+    let carbon = FakeCarbon::start();
+    let daemon = Daemon::start(&ticking(&carbon, &state), &[]);
+    send(&daemon, "g:5|g");
+    daemon.wait_for_line("stateFile: 1 gauges and 0 totals written");
+    for path in [&state, &link] {
+        let mut second = Daemon::spawn(&quiet(&carbon, path), &[]);
+        assert_eq!(second.wait_exit().code(), Some(1), "it may be tried again");
+        let owner = format!(
+            "another server (process {}) uses it;",
+            daemon.process().id()
+        );
+        second.wait_for_line(&owner);
+    }
+    kill(daemon);
+    // The lock ends with the process, however that ends.
+    let carbon = FakeCarbon::start();
+    let daemon = Daemon::start(&quiet(&carbon, &link), &[]);
+    daemon.wait_for_line("stateFile: 1 gauges and 0 running totals from");
+    send(&daemon, "g:+1|g");
+    last_flush(daemon, &carbon);
+    assert!(fs::symlink_metadata(&link).expect("there").is_symlink());
+    assert_eq!(
+        names(directory.path()),
+        ["link", "state"],
+        "no lock is left"
+    );
+    let text = fs::read_to_string(&state).expect("there");
+    assert!(text.contains("[\"gauge\",\"g\",\"6.0\","), "{text}");
+}
+
+#[test]
+fn one_older_than_the_limit_is_not_used() {
+    let directory = Directory::create();
+    let state = directory.path().join("state");
+    left_by_a_daemon(&state);
+    let text = fs::read_to_string(&state).expect("text");
+    let head = text.lines().next().expect("a first line");
+    let (before, rest) = head.split_once("\"written\":").expect("a time");
+    let (written, behind) = rest.split_once(',').expect("more");
+    // An hour ago, as the daemon of that time would have written it.
+    let written: i64 = written.parse().expect("a number");
+    let body = text[..text.len() - "{\"crc32\":\"01234567\"}\n".len()].replace(
+        head,
+        &format!("{before}\"written\":{},{behind}", written - 3600),
+    );
+    let mut crc = statsd_fast::state::crc32::Crc32::new();
+    crc.update(body.as_bytes());
+    let old = format!("{body}{{\"crc32\":\"{:08x}\"}}\n", crc.value());
+    for (limit, used) in [
+        (json!(null), true),
+        (json!(4000), true),
+        (json!(3000), false),
+    ] {
+        fs::write(&state, &old).expect("written");
+        let carbon = FakeCarbon::start();
+        let mut options = quiet(&carbon, &state);
+        options["stateMaxAge"] = limit;
+        let daemon = Daemon::start(&options, &[]);
+        if !used {
+            let said = daemon.wait_for_line("is not used, nothing of it: it was written 36");
+            assert!(said.contains("and stateMaxAge is 3000 s"), "{said}");
+        }
+        let flush = last_flush(daemon, &carbon);
+        assert_eq!(flush.values.contains_key("stats.gauges.g"), used);
+    }
+    let kept = fs::read_to_string(directory.path().join("state.refused"));
+    assert_eq!(kept.expect("set aside"), old);
+}
+
+#[test]
+fn a_state_that_does_not_change_is_written_once() {
+    let directory = Directory::create();
+    let state = directory.path().join("state");
+    let carbon = FakeCarbon::start();
+    let daemon = Daemon::start(&ticking(&carbon, &state), &[]);
+    send(&daemon, "g:5|g");
+    daemon.wait_for_line("stateFile: 1 gauges and 0 totals written");
+    let said = daemon.log().wait_until("two looks", |lines| {
+        let since = lines
+            .iter()
+            .position(|line| line.contains("1 gauges and 0"))?;
+        let same = lines[since..]
+            .iter()
+            .filter(|line| line.contains("nothing has changed"));
+        (same.count() == 2).then(|| lines.to_vec())
+    });
+    let written = said
+        .iter()
+        .filter(|line| line.contains("1 gauges and 0 totals written"));
+    assert_eq!(written.count(), 1);
+    send(&daemon, "g:6|g");
+    daemon.log().wait_until("the new value", |_| {
+        let text = fs::read_to_string(&state).unwrap_or_default();
+        text.contains("[\"gauge\",\"g\",\"6.0\",").then_some(())
+    });
 }
 
 #[test]

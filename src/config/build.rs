@@ -71,15 +71,20 @@ fn state_options(
         return None;
     };
     let path = PathBuf::from(written);
-    if path.file_name().is_none() || written.ends_with('/') || path.is_dir() {
+    let is_directory = || path.is_dir();
+    if path.file_name().is_none() || written.ends_with('/') || checker.looks && is_directory() {
         let hint = "write a file in it, e.g. \"/var/lib/statsd-fast/state\"";
         checker.problem(*place, KEY, format!("{written:?} is a directory"), hint);
-    } else if let Some(obstacle) = state::file::obstacle(&path) {
+    } else if checker.looks
+        && let Some(obstacle) = state::file::obstacle(&path)
+    {
         checker.warn(*place, KEY, obstacle.what, obstacle.hint);
     }
     Some(state::Options {
         path,
         clean_names: ingest.sanitize_names,
+        max_age_s: number(values, "stateMaxAge")
+            .map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX)),
     })
 }
 

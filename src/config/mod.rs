@@ -258,22 +258,43 @@ pub struct Evaluated {
     pub warnings: Vec<Finding>,
 }
 
-/// Reads and checks a file. `process` and `require("os")` in it are about this process.
+/// Reads and checks a file for a start: what it names is looked for on this machine, which may take as long
+/// as a disk or a list of users takes. `process` and `require("os")` in it are about this process.
 ///
 /// # Errors
 /// The file cannot be read, or everything that is wrong in it.
 pub fn load(path: &Path) -> Result<Loaded, Error> {
-    let (text, origin) = text(path)?;
-    parse(&text, &origin)
+    loaded(path, &DAEMON, true)
 }
 
-/// The same for a file of the proxy.
+/// Reads and checks a file again for a server that runs: no other file is looked at.
+///
+/// # Errors
+/// Those of [`load`].
+pub fn reload(path: &Path) -> Result<Loaded, Error> {
+    loaded(path, &DAEMON, false)
+}
+
+/// As [`load`], for a file of the proxy.
 ///
 /// # Errors
 /// Those of [`load`].
 pub fn load_proxy(path: &Path) -> Result<Loaded<Proxy>, Error> {
+    loaded(path, &PROXY, true)
+}
+
+/// As [`reload`], for a file of the proxy.
+///
+/// # Errors
+/// Those of [`load`].
+pub fn reload_proxy(path: &Path) -> Result<Loaded<Proxy>, Error> {
+    loaded(path, &PROXY, false)
+}
+
+fn loaded<C>(path: &Path, sort: &Sort<C>, looks: bool) -> Result<Loaded<C>, Error> {
     let (text, origin) = text(path)?;
-    parse_proxy(&text, &origin)
+    let environment = Environment::of_this_process();
+    examine(&text, &origin, &environment, sort, looks).map(|(_, loaded)| loaded)
 }
 
 /// Reads and checks a file, and shows what it comes to.
@@ -295,7 +316,7 @@ pub fn evaluate_proxy(path: &Path) -> Result<Evaluated, Error> {
 fn shown_as_json<C>(path: &Path, sort: &Sort<C>) -> Result<Evaluated, Error> {
     let (text, origin) = text(path)?;
     let environment = Environment::of_this_process();
-    let (root, Loaded { warnings, .. }) = examine(&text, &origin, &environment, sort)?;
+    let (root, Loaded { warnings, .. }) = examine(&text, &origin, &environment, sort, true)?;
     let json::Json {
         text: json,
         hidden,
@@ -323,13 +344,13 @@ fn shown_as_json<C>(path: &Path, sort: &Sort<C>) -> Result<Evaluated, Error> {
     })
 }
 
-/// Checks a text; `origin` is what messages call it.
+/// Checks a text, without a look at files and users; `origin` is what messages call it.
 ///
 /// # Errors
 /// Everything that is wrong in it, or the first syntax error.
 pub fn parse(text: &str, origin: &str) -> Result<Loaded, Error> {
     let environment = Environment::of_this_process();
-    examine(text, origin, &environment, &DAEMON).map(|(_, loaded)| loaded)
+    examine(text, origin, &environment, &DAEMON, false).map(|(_, loaded)| loaded)
 }
 
 /// The same for a text of the proxy.
@@ -338,7 +359,7 @@ pub fn parse(text: &str, origin: &str) -> Result<Loaded, Error> {
 /// Those of [`parse`].
 pub fn parse_proxy(text: &str, origin: &str) -> Result<Loaded<Proxy>, Error> {
     let environment = Environment::of_this_process();
-    examine(text, origin, &environment, &PROXY).map(|(_, loaded)| loaded)
+    examine(text, origin, &environment, &PROXY, false).map(|(_, loaded)| loaded)
 }
 
 /// What a file is for: which keys it has, what they are built into, what the admin interface says of it.
@@ -366,6 +387,7 @@ fn examine<C>(
     origin: &str,
     environment: &Environment,
     sort: &Sort<C>,
+    looks: bool,
 ) -> Result<(value::Node, Loaded<C>), Error> {
     let finding = |fault: value::Fault| Finding {
         origin: origin.into(),
@@ -382,6 +404,7 @@ fn examine<C>(
     let mut checker = check::Checker {
         origin,
         table: sort.table,
+        looks,
         problems: Vec::new(),
         warnings,
     };

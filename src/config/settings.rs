@@ -266,6 +266,7 @@ pub const SETTINGS: &[Setting] = &[
     row("udpGro", Kind::Flag, "false", "Take runs of datagrams of one sender and size in one piece (UDP_GRO); drops are counted by the run then."),
     row("stopDeadline", milliseconds(1, 3_600_000, false), "5000", "Milliseconds that stopping may take."),
     row("stateFile", Kind::Text, "undefined", "File that gauges and running totals are kept in for the next start; without it, they begin anew."),
+    row("stateMaxAge", Kind::Number(number("number of seconds", 1, 3_153_600_000)), "undefined", "Seconds after which that file is too old to be used; without it, never."),
 
     row("debug", Kind::Flag, "false", "Log more.").reloaded(),
     row("dumpMessages", Kind::Flag, "false", "Log every line received.").reloaded(),

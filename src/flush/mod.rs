@@ -303,6 +303,9 @@ impl Flusher {
             } = self.options;
             let wait_ms = self.grid.wait(interval, align, self.clock.now_ms());
             self.next_ms = self.clock.steady_ms() + wait_ms;
+            if let Some(shelf) = &self.shelf {
+                shelf.begin();
+            }
             publish(snapshot);
             // Only then: backends come first.
             if let Some(shelf) = &self.shelf {

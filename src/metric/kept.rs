@@ -5,7 +5,12 @@
 //! them: what was not written when something newer comes is let go.
 
 use super::registry::Name;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How long a part of a flush waits for the other, so that gauges and totals are written at once.
+const TOGETHER_MAX: Duration = Duration::from_secs(2);
 
 /// A gauge between two flushes.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +41,26 @@ pub struct Kept {
     pub totals: Option<Arc<Totals>>,
 }
 
+impl Kept {
+    /// A number that is another one when anything in it is.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for gauge in &self.gauges {
+            let value = gauge.value.to_bits();
+            (&gauge.name, value, gauge.flushes_left).hash(&mut hasher);
+        }
+        self.gauges.len().hash(&mut hasher);
+        self.totals.is_some().hash(&mut hasher);
+        if let Some(totals) = &self.totals {
+            totals.num_stats.to_bits().hash(&mut hasher);
+            for (name, sum) in &totals.counters {
+                (name, sum.to_bits()).hash(&mut hasher);
+            }
+        }
+        hasher.finish()
+    }
+}
+
 type Slot = Arc<Mutex<Arc<Totals>>>;
 
 #[derive(Debug, Default)]
@@ -46,6 +71,9 @@ struct Contents {
     flushed: bool,
     /// Something came since the last look.
     news: bool,
+    /// What is still to come of the flush that goes on.
+    gauges_due: bool,
+    totals_due: bool,
     closed: bool,
 }
 
@@ -67,12 +95,21 @@ pub struct Pen {
 }
 
 impl Shelf {
+    /// A flush begins, of which nothing was published: its gauges, and totals when there are any, belong
+    /// together.
+    pub fn begin(&self) {
+        let mut contents = self.contents();
+        contents.gauges_due = true;
+        contents.totals_due = contents.totals.is_some();
+    }
+
     /// Lays the gauges of a flush there, all of them.
     pub fn put_gauges(&self, gauges: Vec<Gauge>) {
         let mut contents = self.contents();
         let old = contents.gauges.replace(gauges);
         contents.flushed = true;
         contents.news = true;
+        contents.gauges_due = false;
         drop(contents);
         self.0.1.notify_all();
         // Not with the lock: there may be a million.
@@ -89,7 +126,12 @@ impl Shelf {
 
     /// From now on the totals are those of this pen, or there are none.
     pub fn show(&self, pen: Option<&Pen>) {
-        self.contents().totals = pen.map(|pen| pen.slot.clone());
+        let mut contents = self.contents();
+        contents.totals = pen.map(|pen| pen.slot.clone());
+        contents.totals_due &= pen.is_some();
+        contents.news = true;
+        drop(contents);
+        self.0.1.notify_all();
     }
 
     /// Nothing will come any more.
@@ -98,12 +140,15 @@ impl Shelf {
         self.0.1.notify_all();
     }
 
-    /// Waits for something new and brings `kept` up to date. Whether there was any: not, when the shelf is
-    /// closed and all was seen.
+    /// Waits for something new and brings `kept` up to date; gauges and totals of a flush wait for each
+    /// other, for two seconds at most. Whether there was any: not, when the shelf is closed and all was seen.
     pub fn next(&self, kept: &mut Kept) -> bool {
         let idle = |it: &mut Contents| !it.ready() && !it.closed;
         let waited = self.0.1.wait_while(self.contents(), idle);
-        let mut contents = waited.unwrap_or_else(PoisonError::into_inner);
+        let contents = waited.unwrap_or_else(PoisonError::into_inner);
+        let due = |it: &mut Contents| (it.gauges_due || it.totals_due) && !it.closed;
+        let waited = self.0.1.wait_timeout_while(contents, TOGETHER_MAX, due);
+        let (mut contents, _) = waited.unwrap_or_else(PoisonError::into_inner);
         if !contents.ready() {
             return false;
         }
@@ -138,7 +183,13 @@ impl Pen {
         let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
         *slot = Arc::new(totals);
         drop(slot);
-        self.shelf.contents().news = true;
+        let mut contents = self.shelf.contents();
+        let shown = contents.totals.as_ref();
+        if shown.is_some_and(|shown| Arc::ptr_eq(shown, &self.slot)) {
+            contents.news = true;
+            contents.totals_due = false;
+        }
+        drop(contents);
         self.shelf.0.1.notify_all();
     }
 }
@@ -185,6 +236,63 @@ mod tests {
     }
 
     #[test]
+    fn gauges_and_totals_of_a_flush_are_seen_together() {
+        let shelf = Shelf::default();
+        let pen = shelf.pen(Arc::default());
+        shelf.show(Some(&pen));
+        let mut seen = Vec::new();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut kept = Kept::default();
+                while shelf.next(&mut kept) {
+                    let totals = kept.totals.as_ref().map(|totals| totals.num_stats);
+                    seen.push((kept.gauges[0].value, totals));
+                }
+            });
+            for number in [1.0, 2.0] {
+                shelf.begin();
+                // Whichever comes first.
+                if number == 1.0 {
+                    pen.write(totals(number));
+                }
+                shelf.put_gauges(vec![gauge(number)]);
+                if number == 2.0 {
+                    pen.write(totals(number));
+                }
+            }
+            // Totals that never come are waited for no longer than the shelf is open.
+            shelf.begin();
+            shelf.put_gauges(vec![gauge(3.0)]);
+            shelf.close();
+        });
+        let (last, before) = seen.split_last().expect("all is seen before the end");
+        assert_eq!(*last, (3.0, Some(2.0)));
+        let matches = |it: &(f64, Option<f64>)| it.1 == Some(it.0);
+        assert!(before.iter().all(matches), "{before:?}");
+    }
+
+    #[test]
+    fn a_fingerprint_tells_what_is_kept_apart() {
+        let kept = |value, totals: Option<f64>| Kept {
+            gauges: vec![gauge(value)],
+            totals: totals.map(|num_stats| Arc::new(self::totals(num_stats))),
+        };
+        let print = |kept: Kept| kept.fingerprint();
+        assert_eq!(print(kept(1.0, None)), print(kept(1.0, None)));
+        let mut longer = kept(1.0, None);
+        longer.gauges[0].flushes_left += 1;
+        for other in [
+            kept(2.0, None),
+            kept(1.0, Some(0.0)),
+            kept(1.0, Some(1.0)),
+            longer,
+            Kept::default(),
+        ] {
+            assert_ne!(print(kept(1.0, None)), print(other));
+        }
+    }
+
+    #[test]
     fn totals_alone_are_no_state() {
         let shelf = Shelf::default();
         let pen = shelf.pen(Arc::default());
@@ -205,6 +313,7 @@ mod tests {
         shelf.show(Some(&new));
         shelf.put_gauges(Vec::new());
         old.write(totals(9.0));
+        new.write(totals(0.0));
         let mut kept = Kept::default();
         assert!(shelf.next(&mut kept));
         assert_eq!(kept.totals, Some(Arc::default()));

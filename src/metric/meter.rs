@@ -67,6 +67,8 @@ pub struct Outside {
     pub tags_dropped: Count,
     /// State files refused at the start, and failures to write one.
     pub state_errors: Count,
+    /// Gauges of a state file that were left out.
+    pub state_dropped: Count,
 }
 
 const fn meter(
@@ -350,6 +352,12 @@ pub const METERS: &[Meter] = &[
         "state files refused at the start, and failures to write one; the file before stays then",
         |_, o| o.state_errors.total(),
     ),
+    meter(
+        "state_dropped",
+        true,
+        "gauges of the state file left out at the start because their names are not clean",
+        |_, o| o.state_dropped.total(),
+    ),
 ];
 
 /// Every meter's total since the start, in the order of [`METERS`].
@@ -438,6 +446,7 @@ mod tests {
         outside.measurements_dropped.add(31);
         outside.tags_dropped.add(32);
         outside.state_errors.add(46);
+        outside.state_dropped.add(49);
         let totals = Totals::read(&tally, &outside);
         let mut values: Vec<_> = totals
             .since(&Totals::ZERO)
@@ -445,7 +454,7 @@ mod tests {
             .map(|m| m.value as u64)
             .collect();
         values.sort_unstable();
-        assert_eq!(values, (1..=48).collect::<Vec<_>>());
+        assert_eq!(values, (1..=METERS.len() as u64).collect::<Vec<_>>());
         assert_eq!(
             totals.since(&totals).iter().map(|m| m.value).sum::<f64>(),
             0.0

@@ -23,7 +23,7 @@ use crate::runtime;
 use crate::runtime::clock::Clock;
 use crate::runtime::stop::Stop;
 use crate::runtime::sys::wake::Waker;
-use crate::state::{self, keeper};
+use crate::state::{self, Restored, keeper};
 use anyhow::Context;
 use core_affinity::CoreId;
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
@@ -155,6 +155,11 @@ impl Server {
     /// When a listener cannot be bound or the system has no thread or descriptor to give.
     pub fn start(loaded: Loaded, clock: Clock) -> anyhow::Result<Self> {
         let config = &loaded.config;
+        let outside = Arc::new(Outside::default());
+        // Before anything is bound: it may take a second, and nothing waits in a socket meanwhile.
+        let restored = config.state.as_ref();
+        let restored = restored.map(|options| state::restore(options, &clock, &outside));
+        let restored = restored.transpose()?;
         // All or nothing, and before any thread runs: a daemon that is half there misleads.
         let bound = Bound::bind(&config.listeners, config.threads, config.pin)?;
         let door = Door::bind(&config.admin)?;
@@ -167,18 +172,13 @@ impl Server {
         describe::describe(config, &listeners, door.address(), &cores, pinned);
 
         let registry = Arc::new(Registry::new());
-        let outside = Arc::new(Outside::default());
         let stop = Stop::default();
         let sources: Vec<_> = listeners.into_iter().flat_map(|l| l.sources).collect();
         let count = sources.len();
         let epoch = Arc::new(CachePadded::new(AtomicU64::new(0)));
-        let kept = config.state.as_ref();
-        let kept = kept.map(|options| state::restore(options, &clock, &outside));
-        let (shelf, kept) = kept
-            .transpose()?
-            .map(|kept| (Shelf::default(), kept))
-            .unzip();
-        let Kept { gauges, totals } = kept.unwrap_or_default();
+        let shelf = restored.as_ref().map(|_| Shelf::default());
+        let Restored { kept, lock } = restored.unwrap_or_default();
+        let Kept { gauges, totals } = kept;
         let keeps = shelf.clone().zip(Some(totals.unwrap_or_default()));
         let mut backends =
             Runners::resume(&config.backends, config.outbox, &clock, &outside, keeps)
@@ -226,7 +226,8 @@ impl Server {
         let mut ending = None;
         if let (Some(options), Some(shelf)) = (&config.state, shelf) {
             flusher.keep_gauges(shelf.clone());
-            let (keeper, end) = keeper::Keeper::new(options, shelf, clock.clone(), outside.clone());
+            let (clock, outside) = (clock.clone(), outside.clone());
+            let (keeper, end) = keeper::Keeper::new(options, lock, shelf, clock, outside);
             spawn("state".into(), alarm.clone(), move || keeper.run())?;
             ending = Some(end);
         }
@@ -363,6 +364,11 @@ impl Server {
             flushes_dropped,
         }
     }
+}
+
+/// Whether a start failed for what the configuration names: trying again mends nothing.
+pub fn is_misconfigured(error: &anyhow::Error) -> bool {
+    (error.downcast_ref::<state::Wrong>()).is_some_and(|wrong| wrong.lasts)
 }
 
 fn spawn<T: Send + 'static>(

@@ -7,20 +7,22 @@
 
 use super::format::{self, Refusal};
 use crate::metric::kept::Kept;
-use crate::runtime::sys::access::may_write_in;
+use crate::runtime::sys::access::{directory_of, may_write_in, without_links};
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, BufReader, BufWriter, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Bytes read and written in one call.
 const BUFFER: usize = 1 << 17;
 /// The file is for this user alone: names may tell what a service does.
 const MODE: u32 = 0o600;
-/// How often a leftover of the new file is cleared away before something else must be wrong.
-const TRIES: u32 = 8;
+/// Refused files that are kept; past it the next one is not.
+const REFUSED_MAX: u32 = 10;
+/// Links that lead to one another before it must be a circle; the kernel's own number.
+const LINKS_MAX: u32 = 40;
 
 /// What was at the path.
 #[derive(Debug)]
@@ -50,10 +52,7 @@ impl fmt::Display for Obstacle {
 
 /// What is in the way of a state file at this path, as far as can be told without writing.
 pub fn obstacle(path: &Path) -> Option<Obstacle> {
-    let directory = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
+    let directory = directory_of(path);
     let shown = directory.display();
     let (what, hint) = match may_write_in(directory) {
         Ok(()) if directory.is_dir() => return None,
@@ -70,12 +69,30 @@ pub fn obstacle(path: &Path) -> Option<Obstacle> {
     Some(Obstacle { what, hint })
 }
 
-/// Reads the state. What is ours and not whole is set aside as `PATH.refused`; what is not ours stays as it
-/// is.
+/// Where a path leads when it is a link, or one link after another: what is there is read and replaced, and
+/// the link stays.
 ///
 /// # Errors
-/// When what is there is not ours: what it is, and the way out.
-pub fn read(path: &Path, clean_names: bool) -> Result<Found, String> {
+/// When a link cannot be read, or they lead in a circle.
+pub fn target(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        match fs::symlink_metadata(&path) {
+            Ok(found) if found.is_symlink() => {
+                path = directory_of(&path).join(fs::read_link(&path)?);
+            }
+            _ => return Ok(path),
+        }
+    }
+    Err(io::Error::other("its links lead in a circle"))
+}
+
+/// Reads the state, as of `now_s`, Unix seconds; one older than `max_age_s` is not used. What is ours and not
+/// used is set aside as `PATH.refused`; what is not ours, or not to be read, stays as it is.
+///
+/// # Errors
+/// When what is there is not ours, or kept from us: what it is, and the way out.
+pub fn read(path: &Path, now_s: i64, max_age_s: Option<i64>) -> Result<Found, String> {
     let not_ours = |what: &str| {
         format!(
             "{what} and would be overwritten; write another path into stateFile, or take it away"
@@ -86,22 +103,53 @@ pub fn read(path: &Path, clean_names: bool) -> Result<Found, String> {
         Err(error) => Err(error.into()),
         // Opening a pipe would wait for its writer.
         Ok(found) if !found.is_file() => return Err(not_ours("it is no file")),
-        Ok(_) => File::open(path).map_err(Refusal::from).and_then(|file| {
-            format::decode(&mut BufReader::with_capacity(BUFFER, file), clean_names)
-        }),
+        Ok(_) => File::open(path)
+            .map_err(Refusal::from)
+            .and_then(|file| format::decode(&mut BufReader::with_capacity(BUFFER, file))),
     };
-    match decoded {
-        Ok((kept, written_s)) => Ok(Found::State(kept, written_s)),
-        Err(foreign @ Refusal::Foreign) => Err(not_ours(&foreign.to_string())),
-        Err(refusal) => {
-            let aside = beside(path, ".refused");
-            let moved = fs::rename(path, &aside).map(|()| aside);
-            Ok(Found::Refused(refusal, moved))
+    let refusal = match decoded {
+        Ok((kept, written_s)) => {
+            let age_s = now_s.saturating_sub(written_s);
+            match max_age_s.filter(|max_s| age_s > *max_s) {
+                None => return Ok(Found::State(kept, written_s)),
+                Some(max_s) => Refusal::Old { age_s, max_s },
+            }
         }
-    }
+        Err(foreign @ Refusal::Foreign) => return Err(not_ours(&foreign.to_string())),
+        Err(Refusal::Unreadable(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(format!(
+                "it cannot be read: {error}; give it to the user that this process runs as, with chown, or \
+                 take it away"
+            ));
+        }
+        Err(refusal) => refusal,
+    };
+    Ok(Found::Refused(refusal, set_aside(path)))
 }
 
-/// Puts this state in the place of the one at the path. Returns how many bytes it has.
+/// Moves a file where no earlier one is, and says where.
+fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    for number in 1..=REFUSED_MAX {
+        let aside = match number {
+            1 => beside(path, ".refused"),
+            number => beside(path, &format!(".refused.{number}")),
+        };
+        // Nobody else makes one meanwhile: the state is locked.
+        match fs::symlink_metadata(&aside) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return fs::rename(path, &aside).map(|()| aside);
+            }
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+    }
+    Err(io::Error::other(format!(
+        "there are {REFUSED_MAX} earlier ones beside it"
+    )))
+}
+
+/// Puts this state in the place of the one at the path, which is to be no link. Returns how many bytes it
+/// has.
 ///
 /// # Errors
 /// What the system says; then the old one is still there.
@@ -127,75 +175,51 @@ fn write(file: &File, kept: &Kept, written_s: i64) -> io::Result<u64> {
     Ok(bytes)
 }
 
-fn beside(path: &Path, end: &str) -> PathBuf {
+/// The path with something behind its last name.
+pub(super) fn beside(path: &Path, end: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(end);
     name.into()
 }
 
-/// Makes a file that was not there, and locks it for as long as it is open. What an earlier crash left there
-/// is cleared away; what another process is writing is left to it.
+/// Makes a file that was not there. What an earlier crash left there is cleared away.
 fn create(new: &Path) -> io::Result<File> {
-    for _ in 0..TRIES {
-        let made = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(MODE)
-            .open(new);
-        match made {
-            Ok(file) if is_ours(&file, new)? => return Ok(file),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => clear(new)?,
-            Err(error) => return Err(error),
+    let make = || {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(MODE).open(new)
+    };
+    match make() {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            clear(new)?;
+            make()
         }
+        made => made,
     }
-    Err(another())
 }
 
-/// Takes the lock, and looks whether the name still leads here: another process that came between the making
-/// and the locking may have cleared it away.
-fn is_ours(file: &File, new: &Path) -> io::Result<bool> {
-    lock(file)?;
-    let (here, there) = (file.metadata()?, fs::symlink_metadata(new));
-    Ok(there.is_ok_and(|it| (it.dev(), it.ino()) == (here.dev(), here.ino())))
-}
-
+/// Removes what an earlier write left: the beginning of a state, or nothing but zeros.
 fn clear(new: &Path) -> io::Result<()> {
-    let gone = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => Ok(()),
-        _ => Err(error),
+    let in_the_way = |_: io::Error| {
+        let what = format!(
+            "{} is in the way and not of our making; take it away",
+            new.display()
+        );
+        io::Error::new(io::ErrorKind::AlreadyExists, what)
     };
-    let old = match fs::symlink_metadata(new) {
-        Ok(found) if found.is_file() => File::open(new).map(Some),
-        Ok(_) => Ok(None),
-        Err(error) => return gone(error),
-    };
-    // Locked until it is removed: whoever comes between would have his own file removed.
-    let _held = match old {
-        Ok(Some(old)) => {
-            lock(&old)?;
-            Some(old)
-        }
-        // Nothing that anybody writes a state into.
-        Ok(None) => None,
-        Err(error) => {
-            gone(error)?;
-            None
-        }
-    };
-    fs::remove_file(new).or_else(gone)
-}
-
-/// A file system that knows no locks has nobody to keep out.
-fn lock(file: &File) -> io::Result<()> {
-    match file.try_lock() {
-        Err(TryLockError::WouldBlock) => Err(another()),
-        Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
+    let file = without_links(OpenOptions::new().read(true)).open(new);
+    let file = file.map_err(in_the_way)?;
+    let mut begin = Vec::new();
+    let length = format::MAGIC.len() as u64;
+    let is_file = file.metadata()?.is_file();
+    if is_file {
+        file.take(length).read_to_end(&mut begin)?;
     }
-}
-
-fn another() -> io::Error {
-    io::Error::other("another process is writing it; give each server a stateFile of its own")
+    let zeros = begin.iter().all(|byte| *byte == 0);
+    if is_file && (zeros || format::MAGIC.as_bytes().starts_with(&begin)) {
+        fs::remove_file(new)
+    } else {
+        Err(in_the_way(io::ErrorKind::AlreadyExists.into()))
+    }
 }
 
 #[cfg(test)]
@@ -249,7 +273,7 @@ mod tests {
     }
 
     fn found(path: &Path) -> Option<f64> {
-        match read(path, true).expect("ours") {
+        match read(path, 5, None).expect("ours") {
             Found::State(kept, 5) => Some(kept.gauges[0].value),
             _ => None,
         }
@@ -259,7 +283,7 @@ mod tests {
     fn a_state_takes_the_place_of_the_last_and_is_for_us_alone() {
         let place = Place::of("replace");
         let path = place.file();
-        assert!(matches!(read(&path, true), Ok(Found::Nothing)));
+        assert!(matches!(read(&path, 5, None), Ok(Found::Nothing)));
         for value in [1.0, 2.0] {
             let bytes = replace(&path, &kept(value), 5).expect("written");
             let there = fs::metadata(&path).expect("there");
@@ -273,25 +297,90 @@ mod tests {
     }
 
     #[test]
-    fn leftovers_are_cleared_away_and_another_writer_is_left_alone() {
+    fn leftovers_are_cleared_away_and_what_is_not_ours_is_not() {
         let place = Place::of("leftover");
         let (path, new) = (place.file(), place.0.join("state.new"));
-        fs::write(&new, "half of a st").expect("written");
-        replace(&path, &kept(1.0), 5).expect("written");
-        // A link leads nowhere: what it points at is not touched.
+        let begin = format!("{}\"version\":", format::MAGIC);
+        for left in ["", "{\"form", &begin, "\0\0\0"] {
+            fs::write(&new, left).expect("written");
+            replace(&path, &kept(1.0), 5).expect("written");
+            assert_eq!(place.names(), ["state"], "{left:?}");
+        }
+        let refused = |value| {
+            let error = replace(&path, &kept(value), 5).expect_err("in the way");
+            let said = error.to_string();
+            assert!(said.ends_with("state.new is in the way and not of our making; take it away"));
+            assert_eq!(found(&path), Some(1.0));
+        };
+        fs::write(&new, "somebody's notes").expect("written");
+        refused(2.0);
+        assert_eq!(fs::read(&new).expect("there"), b"somebody's notes");
+        fs::remove_file(&new).expect("removed");
+        // Nor a link, wherever it leads.
         let victim = place.0.join("victim");
-        fs::write(&victim, "v").expect("written");
+        fs::write(&victim, "").expect("written");
         std::os::unix::fs::symlink(&victim, &new).expect("linked");
-        replace(&path, &kept(2.0), 5).expect("written");
-        assert_eq!(fs::read(&victim).expect("there"), b"v");
-        assert_eq!(place.names(), ["state", "victim"]);
-        let other = create(&new).expect("the file of another writer");
-        let error = replace(&path, &kept(3.0), 5).expect_err("it is being written");
-        assert!(error.to_string().contains("another process"), "{error}");
-        assert_eq!(found(&path), Some(2.0));
-        drop(other);
-        replace(&path, &kept(4.0), 5).expect("written");
-        assert_eq!(found(&path), Some(4.0));
+        refused(3.0);
+        assert_eq!(place.names(), ["state", "state.new", "victim"]);
+    }
+
+    #[test]
+    fn a_link_leads_to_what_is_read_and_replaced() {
+        let place = Place::of("link");
+        let link = |to: &str, name: &str| {
+            std::os::unix::fs::symlink(to, place.0.join(name)).expect("linked");
+        };
+        link("second", "first");
+        link("state", "second");
+        assert_eq!(
+            target(&place.0.join("first")).expect("not there yet"),
+            place.file()
+        );
+        replace(&place.file(), &kept(1.0), 5).expect("written");
+        assert_eq!(target(&place.0.join("first")).expect("there"), place.file());
+        assert_eq!(target(&place.file()).expect("no link"), place.file());
+        link("b", "a");
+        link("a", "b");
+        let error = target(&place.0.join("a")).expect_err("a circle");
+        assert_eq!(error.to_string(), "its links lead in a circle");
+    }
+
+    #[test]
+    fn one_that_is_too_old_is_set_aside() {
+        let place = Place::of("old");
+        let path = place.file();
+        replace(&path, &kept(1.0), 5).expect("written");
+        assert!(matches!(read(&path, 15, Some(10)), Ok(Found::State(_, 5))));
+        let said = match read(&path, 16, Some(10)) {
+            Ok(Found::Refused(refusal, Ok(_))) => refusal.to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(said, "it was written 11 s ago, and stateMaxAge is 10 s");
+        assert_eq!(place.names(), ["state.refused"]);
+    }
+
+    #[test]
+    fn no_refusal_overwrites_an_earlier_one() {
+        let place = Place::of("refusals");
+        let path = place.file();
+        for number in 1..=REFUSED_MAX {
+            fs::write(&path, "{\"form").expect("written");
+            let Ok(Found::Refused(_, Ok(aside))) = read(&path, 5, None) else {
+                panic!("torn, and there is room for the refusal {number}");
+            };
+            let end = if number == 1 {
+                String::new()
+            } else {
+                format!(".{number}")
+            };
+            assert_eq!(aside, place.0.join(format!("state.refused{end}")));
+        }
+        fs::write(&path, "").expect("written");
+        let Ok(Found::Refused(_, Err(error))) = read(&path, 5, None) else {
+            panic!("torn");
+        };
+        assert_eq!(error.to_string(), "there are 10 earlier ones beside it");
+        assert_eq!(place.names().len(), 11);
     }
 
     #[test]
@@ -302,18 +391,19 @@ mod tests {
         let whole = fs::read(&path).expect("there");
         for length in 0..whole.len() {
             fs::write(&path, &whole[..length]).expect("written");
-            let Ok(Found::Refused(Refusal::Torn, Ok(aside))) = read(&path, true) else {
+            let Ok(Found::Refused(Refusal::Torn, Ok(aside))) = read(&path, 5, None) else {
                 panic!("{length} bytes of it were used, or left where they are");
             };
             assert_eq!(aside, place.0.join("state.refused"));
-            assert_eq!(fs::read(aside).expect("there"), whole[..length]);
+            assert_eq!(fs::read(&aside).expect("there"), whole[..length]);
+            fs::remove_file(aside).expect("removed");
             assert!(!path.exists());
         }
         fs::write(&path, "127.0.0.1 localhost\n").expect("written");
-        let error = read(&path, true).expect_err("not ours");
+        let error = read(&path, 5, None).expect_err("not ours");
         assert!(error.contains("no state file of statsd-fast"), "{error}");
         assert!(path.exists());
-        let error = read(&place.0, true).expect_err("not ours");
+        let error = read(&place.0, 5, None).expect_err("not ours");
         assert!(
             error.starts_with("it is no file and would be overwritten;"),
             "{error}"

@@ -14,6 +14,7 @@
 use super::crc32::Crc32;
 use crate::metric::kept::{Gauge, Kept, Totals};
 use crate::metric::name::cleaned;
+use crate::metric::registry::Name;
 use serde_json::Value;
 use std::io::{self, BufRead, Read, Write};
 use std::sync::Arc;
@@ -42,12 +43,14 @@ pub enum Refusal {
     /// Something in it has changed.
     #[error("it is damaged, or was edited: {0}")]
     Damaged(String),
-    /// A name that the configuration does not allow.
-    #[error(
-        "the name {0:?} in it is not clean; a file written with keyNameSanitize: false can be used with that \
-         alone"
-    )]
-    Unclean(String),
+    /// The server was away for too long.
+    #[error("it was written {age_s} s ago, and stateMaxAge is {max_s} s")]
+    Old {
+        /// Seconds since it was written.
+        age_s: i64,
+        /// The limit.
+        max_s: i64,
+    },
     /// The system does not give it.
     #[error("it cannot be read: {0}")]
     Unreadable(#[from] io::Error),
@@ -142,12 +145,11 @@ fn number(value: f64, line: &mut Vec<u8>) {
     line.push(b'"');
 }
 
-/// Reads everything, or nothing. Beside it: when it was written, Unix seconds. With `clean_names`, names are
-/// to be clean.
+/// Reads everything, or nothing. Beside it: when it was written, Unix seconds.
 ///
 /// # Errors
 /// Why it is not used.
-pub fn decode(input: &mut impl BufRead, clean_names: bool) -> Result<(Kept, i64), Refusal> {
+pub fn decode(input: &mut impl BufRead) -> Result<(Kept, i64), Refusal> {
     let mut line = Vec::new();
     input.by_ref().take(HEAD_MAX).read_until(b'\n', &mut line)?;
     let written_s = head(&line)?;
@@ -174,10 +176,7 @@ pub fn decode(input: &mut impl BufRead, clean_names: bool) -> Result<(Kept, i64)
         return Err(damaged("something stands behind its end"));
     }
     kept.totals = totals.map(Arc::new);
-    match unclean(&kept, clean_names) {
-        Some(name) => Err(Refusal::Unclean(name.into())),
-        None => Ok((kept, written_s)),
-    }
+    Ok((kept, written_s))
 }
 
 fn damaged(what: &str) -> Refusal {
@@ -231,12 +230,15 @@ fn entry(line: &[u8], gauges: &mut Vec<Gauge>, totals: &mut Option<Totals>) -> O
     Some(())
 }
 
-/// The first name of a gauge that cannot be one. No line has a newline in it, cleaned or not. Those of
-/// totals need no look: the server's own among them are as `prefixStats` is written, and of another name no
-/// counter comes.
-fn unclean(kept: &Kept, clean_names: bool) -> Option<&str> {
-    let mut names = kept.gauges.iter().map(|gauge| &*gauge.name);
-    names.find(|name| name.contains('\n') || clean_names && cleaned(name) != **name)
+/// Takes the gauges out whose names cannot be one, and returns those names: no line has a newline in it, and
+/// with `clean_names` all are to be clean. Those of totals need no look: the server's own among them are as
+/// `prefixStats` is written, and of another name no counter comes.
+pub fn take_unclean(kept: &mut Kept, clean_names: bool) -> Vec<Name> {
+    let cannot = |gauge: &mut Gauge| {
+        gauge.name.contains('\n') || clean_names && cleaned(&gauge.name) != *gauge.name
+    };
+    let taken = kept.gauges.extract_if(.., cannot);
+    taken.map(|gauge| gauge.name).collect()
 }
 
 #[cfg(test)]
@@ -251,8 +253,8 @@ mod tests {
         text
     }
 
-    fn read(mut text: &[u8], clean_names: bool) -> Result<(Kept, i64), Refusal> {
-        decode(&mut text, clean_names)
+    fn read(mut text: &[u8]) -> Result<(Kept, i64), Refusal> {
+        decode(&mut text)
     }
 
     fn sample() -> Kept {
@@ -289,7 +291,7 @@ mod tests {
         let mut crc = Crc32::new();
         crc.update(body.as_bytes());
         assert_eq!(tail, format!("{{\"crc32\":\"{:08x}\"}}\n", crc.value()));
-        let (kept, written) = read(text.as_bytes(), true).expect("whole");
+        let (kept, written) = read(text.as_bytes()).expect("whole");
         assert_eq!((kept, written), (sample(), 1_764_430_000));
     }
 
@@ -297,7 +299,7 @@ mod tests {
     fn cut_off_anywhere_it_is_refused() {
         let text = text(&sample());
         for length in 0..text.len() {
-            let refusal = read(&text[..length], true).expect_err("torn");
+            let refusal = read(&text[..length]).expect_err("torn");
             assert!(matches!(refusal, Refusal::Torn), "{length}: {refusal}");
         }
     }
@@ -309,7 +311,7 @@ mod tests {
             for bit in 0..8 {
                 let mut text = text.clone();
                 text[at] ^= 1 << bit;
-                read(&text, true).expect_err("changed");
+                read(&text).expect_err("changed");
             }
         }
     }
@@ -362,7 +364,7 @@ mod tests {
                 "it is damaged, or was edited: its first line is no JSON",
             ),
         ] {
-            let refusal = read(text.as_bytes(), true).expect_err("refused");
+            let refusal = read(text.as_bytes()).expect_err("refused");
             assert_eq!(refusal.to_string(), expected, "{text}");
         }
     }
@@ -377,11 +379,15 @@ mod tests {
         ] {
             let mut kept = sample();
             kept.gauges[1].name = name.into();
-            let read = read(&text(&kept), clean_names);
-            match read {
-                Ok((found, _)) => assert!(allowed && found == kept, "{name:?}"),
-                Err(Refusal::Unclean(found)) => assert!(!allowed && found == name, "{name:?}"),
-                Err(other) => panic!("{name:?}: {other}"),
+            let (mut found, _) = read(&text(&kept)).expect("whole");
+            assert_eq!(found, kept);
+            let taken = take_unclean(&mut found, clean_names);
+            if allowed {
+                assert_eq!((taken, found), (Vec::new(), kept), "{name:?}");
+            } else {
+                assert_eq!(taken, [name.into()]);
+                kept.gauges.remove(1);
+                assert_eq!(found, kept, "the others stay");
             }
         }
         // The server's own counters are named as `prefixStats` says.
@@ -390,7 +396,8 @@ mod tests {
             counters: vec![("a/b.bad_lines_seen".into(), 1.0)],
             num_stats: 0.0,
         }));
-        let (found, _) = read(&text(&kept), true).expect("whole");
+        let (mut found, _) = read(&text(&kept)).expect("whole");
+        assert!(take_unclean(&mut found, true).is_empty());
         assert_eq!(found, kept);
     }
 
@@ -415,7 +422,7 @@ mod tests {
             }));
             let kept = Kept { gauges, totals };
             let bytes = text(&kept);
-            let (found, _) = read(&bytes, false).expect("whole");
+            let (found, _) = read(&bytes).expect("whole");
             // NaN is NaN, whichever of them; all else to the bit.
             let bits = |value: f64| if value.is_nan() { f64::NAN.to_bits() } else { value.to_bits() };
             prop_assert_eq!(found.gauges.len(), kept.gauges.len());
@@ -431,7 +438,7 @@ mod tests {
                     prop_assert_eq!((&a.0, bits(a.1)), (&b.0, bits(b.1)));
                 }
             }
-            let torn = read(&bytes[..cut.index(bytes.len())], false);
+            let torn = read(&bytes[..cut.index(bytes.len())]);
             prop_assert!(matches!(torn, Err(Refusal::Torn)));
         }
 
@@ -441,7 +448,7 @@ mod tests {
             ours in any::<bool>(),
         ) {
             let text = [if ours { MAGIC.as_bytes() } else { b"" }, &bytes].concat();
-            prop_assert!(read(&text, false).is_err());
+            prop_assert!(read(&text).is_err());
         }
     }
 }

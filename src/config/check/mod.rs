@@ -104,6 +104,8 @@ pub(super) struct Checker<'o> {
     pub(super) origin: &'o str,
     /// The keys there are.
     pub(super) table: &'static [Setting],
+    /// Files that the values name are looked for on this machine.
+    pub(super) looks: bool,
     pub(super) problems: Vec<Finding>,
     pub(super) warnings: Vec<Finding>,
 }
