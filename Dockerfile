@@ -2,7 +2,8 @@
 # docker run -p 8125:8125/udp -p 8125:8125/tcp -v "$PWD/config.js:/etc/statsd-fast/config.js:ro" statsd-fast
 #
 # The admin interface (8126) listens on the container's own loopback unless mgmt_address says otherwise. A
-# receive buffer beyond the host's net.core.rmem_max needs --cap-add NET_ADMIN and --user 0.
+# receive buffer beyond the host's net.core.rmem_max needs --cap-add NET_ADMIN and --user 0, and in the
+# configuration user: 8125, group: 8125, so that it is root only until its sockets are bound.
 FROM rust:1.95-bookworm AS build
 WORKDIR /build
 COPY . .

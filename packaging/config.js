@@ -203,6 +203,12 @@
 
   // --- Receiving ---
 
+  // User to be once sockets are bound, by name or number, when started as root.
+  // user: undefined,
+
+  // Group to be then; without it, the first group of the user.
+  // group: undefined,
+
   // Workers for each listener; without it, one for each core.
   // threads: undefined,
 

@@ -72,7 +72,9 @@
 //!     ([`proxy::ring`]), or it is counted, by node or by reason ([`proxy::account`]).
 //! 12. **A state file is whole or not used** ([`state::format`]), never written over what is not ours
 //!     ([`state::file`]), and one server's as long as that runs ([`state::lock`]). No flush waits for it.
-//! 13. **Unsafe code** is in `runtime::sys` and `ingest::scan`, and nowhere else.
+//! 13. **Root is let go of** ([`runtime::privilege`]) when everything is bound, before a thread takes input.
+//!     A reload looks at no file but the configuration, and needs no privilege.
+//! 14. **Unsafe code** is in `runtime::sys` and `ingest::scan`, and nowhere else.
 //!
 //! # Who may know whom
 //!

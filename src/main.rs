@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use statsd_fast::config::{self, Config, Evaluated, Finding, Loaded};
-use statsd_fast::runtime::{self, stdout};
+use statsd_fast::runtime::{self, privilege, stdout};
 use statsd_fast::server::{self, ConfigFile};
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -113,6 +113,9 @@ fn daemon(options: &Options) -> ExitCode {
     if options.check_config {
         return checked(&name, &loaded.warnings);
     }
+    if let Err(error) = privilege::prepare(loaded.config.identity.as_ref()) {
+        return end(Err(error.into()));
+    }
     begin(
         &loaded.config.log,
         file.is_some().then_some(&*name),
@@ -148,6 +151,9 @@ fn proxy(options: &Options) -> ExitCode {
     };
     if options.check_config {
         return checked(&name, &loaded.warnings);
+    }
+    if let Err(error) = privilege::prepare(loaded.config.identity.as_ref()) {
+        return end(Err(error.into()));
     }
     begin(&loaded.config.log, Some(&name), &loaded.warnings);
     end(server::run_proxy(loaded, file))

@@ -10,6 +10,7 @@ use statsd_fast::ingest::source::stream::{At, Parting};
 use statsd_fast::ingest::source::{Listen, stream, udp, unixgram};
 use statsd_fast::proxy;
 use statsd_fast::runtime::log;
+use statsd_fast::runtime::privilege::Identity;
 use statsd_fast::state;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -95,6 +96,12 @@ fn every_setting_reaches_its_wing() {
         sanitize_names: true,
     };
     let want = Config {
+        identity: Some(Identity {
+            user: "root".into(),
+            uid: 0,
+            gid: 0,
+            groups: Identity::find("root", Some("0")).expect("root").groups,
+        }),
         threads: Some(2),
         pin: false,
         listeners: vec![Listen::Udp(udp::Options {

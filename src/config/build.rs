@@ -16,6 +16,7 @@ use crate::ingest::source::stream::{At, Parting};
 use crate::ingest::source::udp::Steering;
 use crate::ingest::source::{Listen, stream, udp, unixgram};
 use crate::runtime::log;
+use crate::runtime::privilege::Identity;
 use crate::{admin, flush, ingest, state};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,6 +35,7 @@ pub(super) fn config(
         (backends.iter()).any(|backend| matches!(backend, deliver::Backend::Librato(_)));
     let state = state_options(values, &ingest, checker);
     Config {
+        identity: identity(values, checker),
         threads: number(values, "threads").map(|threads| threads as usize),
         pin: flag(values, "pinThreads").unwrap_or(true),
         listeners,
@@ -48,6 +50,30 @@ pub(super) fn config(
         log: log_options(values),
         title: text(values, "title"),
         watch: flag(values, "automaticConfigReload").unwrap_or(true),
+    }
+}
+
+/// Who the process is to be. `None` also where nobody looks for users.
+fn identity(values: &Values, checker: &mut Checker<'_>) -> Option<Identity> {
+    let group = text(values, "group");
+    let Some(user) = text(values, "user") else {
+        if let Some((_, place)) = values.get("group") {
+            let hint = "write user, too";
+            checker.warn(*place, "group", "has no effect without user", hint);
+        }
+        return None;
+    };
+    if !checker.looks {
+        return None;
+    }
+    match Identity::find(&user, group.as_deref()) {
+        Ok(identity) => Some(identity),
+        Err(unknown) => {
+            let key = if unknown.group { "group" } else { "user" };
+            let place = values.get(key).map(|(_, place)| *place);
+            checker.problem(place, key, unknown.what, unknown.hint);
+            None
+        }
     }
 }
 

@@ -17,6 +17,7 @@ pub mod settings;
 mod value;
 
 use crate::runtime::log;
+use crate::runtime::privilege::Identity;
 use crate::{admin, deliver, flush, ingest, proxy, state};
 use environment::Environment;
 use std::collections::BTreeMap;
@@ -28,6 +29,9 @@ use std::time::Duration;
 /// Everything the server is built from. No wing knows this type: each gets its own options.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
+    /// Who the process is to be once its sockets are bound; `None` leaves it what it is, and so does reading
+    /// a file without a look at the machine (`user`, `group`).
+    pub identity: Option<Identity>,
     /// Workers a listener gets; `None` is one for each core this process may use (`threads`, `--threads`).
     pub threads: Option<usize>,
     /// Pin each worker to a core (`pinThreads`).
@@ -68,6 +72,7 @@ impl Config {
     /// What runs when no file is given: UDP on port 8125 of all addresses, shown on the console every 10 s.
     pub fn without_file() -> Self {
         Self {
+            identity: None,
             threads: None,
             pin: true,
             listeners: vec![ingest::source::Listen::Udp(
@@ -92,6 +97,8 @@ impl Config {
 /// Everything a proxy is built from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Proxy {
+    /// As of a daemon.
+    pub identity: Option<Identity>,
     /// Workers a listener gets; `None` is one for each core (`threads`, `forkCount`, `--threads`).
     pub threads: Option<usize>,
     /// Pin each worker to a core (`pinThreads`).

@@ -35,6 +35,8 @@ pub enum Effect {
 /// What values a setting takes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Kind {
+    /// A user or group: a name or a number.
+    Account,
     /// Anything at all; not looked into.
     Any,
     /// A list of backend names.
@@ -252,6 +254,8 @@ pub const SETTINGS: &[Setting] = &[
     row("repeater", Kind::Targets, "[]", "Where the repeater sends every packet, each { host, port }."),
     row("repeaterProtocol", Kind::Text, "\"udp4\"", "How the repeater sends: udp4, udp6 or tcp."),
 
+    row("user", Kind::Account, "undefined", "User to be once sockets are bound, by name or number, when started as root."),
+    row("group", Kind::Account, "undefined", "Group to be then; without it, the first group of the user."),
     row("threads", Kind::Number(number("whole number", 1, 1024)), "undefined", "Workers for each listener; without it, one for each core."),
     row("pinThreads", Kind::Exact, "true", "Pin each worker to a core; more workers than cores share them."),
     row("dialect", Kind::Choice(&["auto", "statsd"]), "\"auto\"", "Protocol: auto for StatsD's with the additions of DogStatsD, statsd for the original's to the letter."),

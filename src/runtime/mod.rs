@@ -5,6 +5,7 @@ pub mod date;
 pub mod log;
 pub mod notify;
 mod one_line;
+pub mod privilege;
 pub mod rate_limit;
 pub mod stdout;
 pub mod stop;

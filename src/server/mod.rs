@@ -2,6 +2,7 @@
 
 mod describe;
 mod proxy;
+mod reach;
 mod run;
 
 pub use proxy::{Account, Proxy};
@@ -21,6 +22,7 @@ use crate::metric::registry::Registry;
 use crate::metric::sample::Kind;
 use crate::runtime;
 use crate::runtime::clock::Clock;
+use crate::runtime::privilege;
 use crate::runtime::stop::Stop;
 use crate::runtime::sys::wake::Waker;
 use crate::state::{self, Restored, keeper};
@@ -155,14 +157,20 @@ impl Server {
     /// When a listener cannot be bound or the system has no thread or descriptor to give.
     pub fn start(loaded: Loaded, clock: Clock) -> anyhow::Result<Self> {
         let config = &loaded.config;
+        let identity = config.identity.as_ref();
         let outside = Arc::new(Outside::default());
         // Before anything is bound: it may take a second, and nothing waits in a socket meanwhile.
-        let restored = config.state.as_ref();
-        let restored = restored.map(|options| state::restore(options, &clock, &outside));
-        let restored = restored.transpose()?;
+        let restored = privilege::as_user(identity, || {
+            let options = config.state.as_ref();
+            let restored = options.map(|it| state::restore(it, &clock, &outside));
+            restored.transpose()
+        })??;
         // All or nothing, and before any thread runs: a daemon that is half there misleads.
-        let bound = Bound::bind(&config.listeners, config.threads, config.pin)?;
+        let bound = privilege::owning(identity, || {
+            Bound::bind(&config.listeners, config.threads, config.pin)
+        })??;
         let door = Door::bind(&config.admin)?;
+        reach::let_go(config)?;
         let Bound {
             listeners,
             cores,
@@ -277,6 +285,7 @@ impl Server {
     /// When the system has no thread to give to a new backend; everything else is taken over.
     pub fn reload(&mut self, mut loaded: Loaded) -> anyhow::Result<bool> {
         let (new, old) = (&mut loaded.config, &self.loaded.config);
+        new.identity.clone_from(&old.identity);
         new.threads = old.threads;
         new.pin = old.pin;
         new.listeners.clone_from(&old.listeners);

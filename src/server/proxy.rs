@@ -1,6 +1,6 @@
 //! Wires the parts of a proxy, owns its threads, orders its start and stop.
 
-use super::{Alarm, Bound, describe, pin, spawn};
+use super::{Alarm, Bound, describe, pin, reach, spawn};
 use crate::admin::{Admin, Door};
 use crate::config::{self, Loaded};
 use crate::ingest::source::lock::Lock;
@@ -13,6 +13,7 @@ use crate::proxy::membership::Membership;
 use crate::proxy::own;
 use crate::runtime;
 use crate::runtime::clock::Clock;
+use crate::runtime::privilege;
 use crate::runtime::stop::Stop;
 use crate::runtime::sys::limit;
 use crate::runtime::sys::wake::Waker;
@@ -65,8 +66,11 @@ impl Proxy {
         let config = &loaded.config;
         let options = &config.proxy;
         // All or nothing, and before any thread runs.
-        let bound = Bound::bind(&config.listeners, config.threads, config.pin)?;
+        let bound = privilege::owning(config.identity.as_ref(), || {
+            Bound::bind(&config.listeners, config.threads, config.pin)
+        })??;
         let door = Door::bind(&config.admin)?;
+        reach::let_go_of_proxy(config)?;
         let Bound {
             listeners,
             cores,

@@ -7,6 +7,7 @@ use crate::metric::harvest::Tally;
 use crate::metric::sample::Reject;
 use crate::runtime::clock::Clock;
 use crate::runtime::notify::{self, State};
+use crate::runtime::sys::access::may_read;
 use crate::runtime::sys::title;
 use crate::runtime::watch::{Look, Watch};
 use anyhow::Context;
@@ -37,6 +38,17 @@ impl<R> ConfigFile<R> {
             watch: Watch::new(path.clone()),
             path,
             read,
+        }
+    }
+
+    /// Says when the user that this process has become could not read it again.
+    fn warn_when_unreadable(&self) {
+        if let Err(error) = may_read(&self.path) {
+            log::warn!(
+                "{} cannot be read by the user this process runs as: {error}; a change of it will not be \
+                 taken over. Give that user the right to read it, e.g. with chgrp and chmod g+r",
+                self.path.display()
+            );
         }
     }
 
@@ -203,6 +215,9 @@ where
         Signals::new([SIGTERM, SIGINT, SIGHUP]).context("cannot install the signal handlers")?;
     entitle(S::title(&loaded.config));
     let mut server = start(loaded)?;
+    if let Some(file) = &file {
+        file.warn_when_unreadable();
+    }
     log::info!("server is up");
     notify::tell(&State::Ready(&status(server.addresses())));
     let (wish, wishes) = unbounded();

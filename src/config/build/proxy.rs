@@ -3,7 +3,7 @@
 use super::super::Proxy;
 use super::super::check::{Checker, Typed, Values};
 use super::super::environment::Environment;
-use super::{admin_options, flag, listeners, log_options, number, text};
+use super::{admin_options, flag, identity, listeners, log_options, number, text};
 use crate::proxy;
 use crate::proxy::health;
 use std::time::Duration;
@@ -18,6 +18,7 @@ pub(in super::super) fn proxy(
     let mut inward = values.clone();
     inward.remove("maxDatagram");
     Proxy {
+        identity: identity(values, checker),
         threads: threads(values),
         pin: flag(values, "pinThreads").unwrap_or(true),
         listeners: listeners(&inward, checker),

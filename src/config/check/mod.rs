@@ -104,7 +104,7 @@ pub(super) struct Checker<'o> {
     pub(super) origin: &'o str,
     /// The keys there are.
     pub(super) table: &'static [Setting],
-    /// Files that the values name are looked for on this machine.
+    /// Files, users and groups that the values name are looked for on this machine.
     pub(super) looks: bool,
     pub(super) problems: Vec<Finding>,
     pub(super) warnings: Vec<Finding>,
@@ -243,6 +243,11 @@ impl Checker<'_> {
     fn value(&mut self, path: &str, setting: &Setting, node: &Node) -> Option<Typed> {
         let value = &node.value;
         match setting.kind {
+            Kind::Account => match value {
+                Value::String(text) => Some(Typed::Text(text.clone())),
+                Value::Number(_) => Some(Typed::Text(coerce::string(value))),
+                _ => self.unexpected(path, setting, "a name or a number", node),
+            },
             Kind::Any => None,
             Kind::Backends => self.backends(path, node).map(Typed::Backends),
             Kind::Choice(choices) => self.choice(path, setting, choices, node),

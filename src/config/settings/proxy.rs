@@ -43,6 +43,8 @@ pub const PROXY_SETTINGS: &[Setting] = &[
     row("forkCount", Kind::Forks, "0", "Workers for each listener, when `threads` is not written; auto for one on each core, 0 for one."),
     row("threads", Kind::Number(number("whole number", 1, 1024)), "undefined", "Workers for each listener; without it, what forkCount says."),
     same("pinThreads"),
+    same("user"),
+    same("group"),
 
     row("packing", Kind::Exact, "true", "Pack lines for one node into datagrams; false sends each line in one of its own."),
     row("maxDatagram", Kind::Number(number("number of bytes", 64, 65_507)), "1432", "Longest datagram that lines are packed into; a longer line has one of its own."),

@@ -10,12 +10,14 @@ pub mod host;
 pub mod limit;
 pub mod memory;
 pub mod poll;
+pub mod privilege;
 pub mod receive;
 pub mod send;
 pub mod socket;
 pub mod thread;
 pub mod time;
 pub mod title;
+pub mod user;
 pub mod wake;
 
 use std::io;

@@ -1,6 +1,7 @@
 //! The title of the process: what ps(1) and top(1) show.
 #![allow(unsafe_code)]
 
+use std::ffi::CString;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 use std::{fs, io, ptr};
@@ -44,7 +45,18 @@ pub fn set(title: &str) -> io::Result<()> {
     }
     // The first thread's, which the process is called by; prctl(2) would name the calling one.
     let short = &title[..title.floor_char_boundary(SHORT_MAX)];
-    fs::write("/proc/self/comm", short)
+    match fs::write("/proc/self/comm", short) {
+        // The file is root's for as long as a process lives that was root, and the first thread is the one
+        // that calls this then.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => name_this_thread(short),
+        result => result,
+    }
+}
+
+fn name_this_thread(name: &str) -> io::Result<()> {
+    let name = CString::new(name)?;
+    // SAFETY: PR_SET_NAME reads a text up to its zero, 16 bytes at most; it lives across the call.
+    super::check(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) }).map(drop)
 }
 
 /// Where the arguments lie, the zero byte of the last one included; never empty.
