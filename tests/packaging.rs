@@ -8,15 +8,19 @@
 )]
 mod daemon;
 
-use daemon::Directory;
+use daemon::{Directory, FakeCarbon, Process, config_without_ticks, skip_for_want_of};
+use serde_json::json;
 use statsd_fast::config::settings::{Effect, SETTINGS};
+use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 
 const EXAMPLE: &str = include_str!("../packaging/config.js");
 const UNIT: &str = include_str!("../packaging/statsd-fast.service");
 const IMAGE: &str = include_str!("../Dockerfile");
 const CONTEXT: &str = include_str!("../.dockerignore");
+const SECURITY: &str = include_str!("../SECURITY.md");
 const PAGE: &str = include_str!("../README.md");
 
 /// Where everything shipped expects the two.
@@ -251,5 +255,164 @@ fn the_page_names_the_same_paths() {
             let line = PAGE[at..].lines().next().expect("a line");
             assert!(line.starts_with(path), "{line}");
         }
+    }
+}
+
+/// Whether a program is there. In CI it has to be.
+fn is_there(program: &str) -> bool {
+    let output = Command::new(program).arg("--version").output();
+    let there = output.is_ok_and(|output| output.status.success());
+    if !there {
+        skip_for_want_of(&format!("{program} is not there"));
+    }
+    there
+}
+
+fn systemd_analyze(arguments: &[&str]) -> String {
+    let output = Command::new("systemd-analyze").args(arguments).output();
+    let output = output.expect("it starts");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {errors}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// The exposure that systemd reckons for the unit, 0 to 10, as the page about security has it.
+const EXPOSURE: &str = "1.6";
+
+#[test]
+fn the_unit_exposes_no_more_than_is_said() {
+    let said = format!("an exposure of {EXPOSURE}");
+    assert!(SECURITY.contains(&said), "{said}");
+    if !is_there("systemd-analyze") {
+        return;
+    }
+    let root = env!("CARGO_MANIFEST_DIR");
+    let unit = format!("{root}/packaging/statsd-fast.service");
+    let report = systemd_analyze(&["security", "--offline=true", "--no-pager", &unit]);
+    let (_, found) = report
+        .rsplit_once("exposure level for statsd-fast.service: ")
+        .expect(&report);
+    let found: f64 = found
+        .split(' ')
+        .next()
+        .and_then(|it| it.parse().ok())
+        .expect("a number");
+    let limit: f64 = EXPOSURE.parse().expect("a number");
+    assert!(found <= limit, "{report}");
+}
+
+/// The calls a set of systemd has, those of the sets in it among them.
+fn calls_of(set: &str) -> BTreeSet<String> {
+    if !set.starts_with('@') {
+        return [set.to_owned()].into();
+    }
+    let text = systemd_analyze(&["syscall-filter", "--no-pager", set]);
+    let words = text.lines().skip(1).map(str::trim);
+    let words = words.filter(|word| !word.is_empty() && !word.starts_with('#'));
+    words.flat_map(calls_of).collect()
+}
+
+#[test]
+fn the_unit_allows_what_the_program_calls() {
+    if !is_there("systemd-analyze") || !is_there("strace") {
+        return;
+    }
+    let mut allowed = BTreeSet::new();
+    for line in of_unit("SystemCallFilter") {
+        let (taken, sets) = match line.strip_prefix('~') {
+            Some(sets) => (true, sets),
+            None => (false, line),
+        };
+        for call in sets.split(' ').flat_map(calls_of) {
+            if taken {
+                allowed.remove(&call);
+            } else {
+                allowed.insert(call);
+            }
+        }
+    }
+    let directory = Directory::for_sockets();
+    let place = |name: &str| directory.path().join(name);
+    let carbon = FakeCarbon::start();
+    let options = json!({
+        "servers": [
+            {"server": "./servers/unixgram", "socket": place("gram"), "socket_mod": "0660"},
+            {"server": "./servers/tcp", "socket": place("stream")},
+            {"server": "./servers/tcp", "address": "127.0.0.1", "port": "0"},
+            {"server": "./servers/udp", "address": "127.0.0.1", "port": "0"},
+        ],
+        "flushInterval": 100,
+        "stateFile": place("state"),
+        "keyFlush": {"interval": 100, "log": place("busiest")},
+        "backends": ["graphite", "console", "repeater"],
+        "repeater": [{"host": "127.0.0.1", "port": 9}],
+        "title": "traced",
+        "pinThreads": true,
+    });
+    let file = place("config.js");
+    fs::write(&file, config_without_ticks(&carbon, options).to_string()).expect("written");
+    let trace = place("trace");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-o"]).arg(&trace);
+    let mut process = Process::spawn(command.arg(env!("CARGO_BIN_EXE_statsd-fast")).arg(&file));
+    if process.log.wait_until("a start, or none", |lines| {
+        let up = lines.iter().any(|line| line.contains("server is up"));
+        let refused = lines.iter().any(|line| line.contains("ptrace"));
+        (up || refused).then_some(refused)
+    }) {
+        println!("SKIPPED: no process may be traced here");
+        return;
+    }
+    let client = UnixDatagram::unbound().expect("a socket");
+    client
+        .send_to(b"c:1|c\ng:1|g", place("gram"))
+        .expect("it listens");
+    while !carbon.next().values.contains_key("stats.gauges.g") {}
+    let line = process.log.wait_for("pid ");
+    let pid = line
+        .split("pid ")
+        .nth(1)
+        .and_then(|rest| rest.split(',').next());
+    for name in ["HUP", "TERM"] {
+        let kill = format!("kill -{name} {}", pid.expect("a number"));
+        let status = Command::new("sh").args(["-c", &kill]).status();
+        assert!(status.expect("sh starts").success());
+        if name == "HUP" {
+            process.log.wait_for("the configuration was taken over");
+        }
+    }
+    assert_eq!(process.wait_exit().code(), Some(0));
+    let trace = fs::read_to_string(&trace).expect("a trace");
+    let called: BTreeSet<_> = trace
+        .lines()
+        .filter_map(|line| line.split_once('(')?.0.rsplit(' ').next())
+        .filter(|call| !call.is_empty())
+        .filter(|call| {
+            call.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        })
+        .map(String::from)
+        .collect();
+    for must in ["recvmmsg", "sched_setaffinity", "rename", "fdatasync"] {
+        assert!(called.contains(must), "the trace shows {must}: {called:?}");
+    }
+    let outside: Vec<_> = called.difference(&allowed).collect();
+    assert_eq!(outside, [""; 0], "the unit would refuse these");
+}
+
+#[test]
+fn the_page_about_security_names_every_place_of_unsafe_code() {
+    for place in ["src/runtime/sys/", "src/ingest/scan.rs"] {
+        assert!(SECURITY.contains(&format!("`{place}`")), "{place}");
+    }
+    for key in [
+        "user",
+        "group",
+        "mgmt_address",
+        "stateFile",
+        "librato.token",
+    ] {
+        assert!(SECURITY.contains(&format!("`{key}`")), "{key}");
+        assert!(SETTINGS.iter().any(|setting| setting.name == key), "{key}");
     }
 }
