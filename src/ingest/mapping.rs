@@ -5,10 +5,7 @@
 //! expression has no look-around and no back-references, is compiled into a program of bounded size, and
 //! looks at no name that is very long.
 
-use super::key::{Seeds, Spelling};
-use super::slots::Slots;
 use crate::metric::name::cleaned;
-use crate::metric::registry::NameId;
 use regex::bytes::{Regex, RegexBuilder};
 use std::ops::Range;
 use std::sync::Arc;
@@ -346,35 +343,9 @@ impl Template {
     }
 }
 
-/// Spellings whose names are dropped, so that no rule looks at them again.
-///
-/// What is dropped are often names without number, so it forgets all of them when they take too much memory,
-/// and begins anew.
-#[derive(Debug, Default)]
-pub(super) struct Dropped(Slots);
-
-/// Memory of a worker's dropped spellings, in bytes.
-const DROPPED_BYTES: usize = 4 << 20;
-
-impl Dropped {
-    pub(super) fn knows(&self, spelling: &Spelling<'_>) -> bool {
-        self.0.find(spelling).is_some()
-    }
-
-    pub(super) fn remember(&mut self, spelling: &Spelling<'_>, seeds: &Seeds) {
-        if self.0.memory() >= DROPPED_BYTES {
-            self.0 = Slots::default();
-        }
-        self.0.make_room(seeds);
-        self.0.insert(spelling, NameId::default(), 0);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ingest::scan::BLOCK;
-    use crate::metric::sample::{Sample, Value};
     use proptest::prelude::*;
 
     fn glob(text: &str) -> Matcher {
@@ -594,40 +565,5 @@ mod tests {
         assert_eq!(mapped(&rules, "c").as_deref(), Some("a_b-c;k=x-y"));
         let raw = Mapping::new(rules.to_vec()).map(Kind::Set, "ü c".into(), false);
         assert_eq!(raw.as_deref(), Some("a b/ü c;k=x/y"));
-    }
-
-    #[test]
-    fn dropped_spellings_are_known_until_they_take_too_much() {
-        let seeds = Seeds::random();
-        let mut dropped = Dropped::default();
-        let sees = |dropped: &mut Dropped, name: &str| {
-            let mut window = [b':'; BLOCK];
-            let shown = name.len().min(BLOCK);
-            window[..shown].copy_from_slice(&name.as_bytes()[..shown]);
-            let (name, tags, value) = (name.as_bytes(), &b""[..], Value::Count(1.0));
-            let spelling = seeds.spelling(&Sample { name, tags, value }, &window);
-            let known = dropped.knows(&spelling);
-            if !known {
-                dropped.remember(&spelling, &seeds);
-            }
-            known
-        };
-        for length in [1, 100] {
-            let name = |n: usize| format!("{n:0length$}");
-            for n in 0..1000 {
-                assert!(!sees(&mut dropped, &name(n)));
-            }
-            for n in 0..1000 {
-                assert!(sees(&mut dropped, &name(n)));
-            }
-        }
-        for n in 0..100 {
-            sees(&mut dropped, &format!("{n}{}", "x".repeat(100_000)));
-            assert!(dropped.0.memory() <= DROPPED_BYTES + 200_000);
-        }
-        for n in 0..100_000 {
-            sees(&mut dropped, &n.to_string());
-            assert!(dropped.0.memory() < 2 * DROPPED_BYTES);
-        }
     }
 }

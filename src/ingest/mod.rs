@@ -5,6 +5,7 @@
 //! seen, the growth of a timer or of a gauge's deltas, a new set member, the begin of a line of a stream,
 //! and once a batch to read ahead of a large table.
 
+pub mod admission;
 pub mod dogstatsd;
 pub mod key;
 pub mod mapping;

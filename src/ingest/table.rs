@@ -5,10 +5,9 @@
 //! counter lie in the same 64 bytes ([`super::slots`]). Several spellings of a name share one id, and one
 //! cell where order matters.
 
+use super::admission::{self, Admission, Admitted};
 use super::dogstatsd::Notice;
 use super::key::{Seeds, Spelling};
-use super::mapping::{Dropped, Mapping};
-use super::name::{self, Tagged};
 use super::scan::BLOCK;
 use super::slots::{Entry, Slots};
 use super::{Dialect, Stamps};
@@ -19,7 +18,6 @@ use crate::metric::sample::{Kind, Reject, Sample, Value};
 use crate::metric::set::{Member, Members};
 use crate::runtime::sys::memory::prefetch;
 use foldhash::fast::RandomState;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
 /// Spellings from which on a table counts as large: their entries, one cache line each, take half of a
@@ -28,9 +26,6 @@ const LARGE: usize = 8192;
 
 /// Members of sets that are looked for together: as many places as a core has fetched at once.
 const ARRIVING: usize = 16;
-
-/// Orders of the tags of one name that have a slot each.
-const ORDERS_MAX: u8 = 8;
 
 /// Cells of one kind, with those that were touched since the last harvest.
 #[derive(Debug)]
@@ -83,15 +78,8 @@ type Place = Option<usize>;
 #[derive(Debug)]
 pub struct Table {
     seeds: Seeds,
-    registry: Arc<Registry>,
     dialect: Dialect,
-    sanitize: bool,
-    mapping: Mapping,
-    dropped: Dropped,
-    /// Dialect auto: read tags that stand in names.
-    name_tags: bool,
-    /// How often the tags of a name, as it comes, were spelled out of order: by the hash of that name.
-    orders: hashbrown::HashMap<(Kind, u64), u8, RandomState>,
+    admission: Admission,
     stamps: Stamps,
     /// See [`Table::unix_time`].
     unix_time: Option<i64>,
@@ -123,13 +111,8 @@ impl Table {
     pub fn new(options: &super::Options, registry: Arc<Registry>) -> Self {
         Self {
             seeds: Seeds::random(),
-            registry,
             dialect: options.dialect,
-            sanitize: options.sanitize_names,
-            mapping: options.mapping.clone(),
-            dropped: Dropped::default(),
-            name_tags: options.name_tags,
-            orders: hashbrown::HashMap::default(),
+            admission: Admission::new(options, registry),
             stamps: options.stamps,
             unix_time: None,
             points: hashbrown::HashMap::default(),
@@ -166,12 +149,16 @@ impl Table {
     /// so every spelling is looked up anew. Call it right after a harvest: what was collected since the
     /// last one would be lost.
     pub fn reconfigure(&mut self, options: &super::Options) {
-        let names = |options: &super::Options| (options.sanitize_names, options.name_tags);
-        if (self.sanitize, self.name_tags) != names(options) || self.mapping != options.mapping {
+        if self.admission.names_differ(options) {
             debug_assert!(self.tally == Tally::default(), "a table with values in it");
+            // The dialect is that of the start.
             let (dialect, passes_on) = (self.dialect, self.passes_on);
-            *self = Self::new(options, self.registry.clone());
-            (self.dialect, self.passes_on) = (dialect, passes_on);
+            let options = super::Options {
+                dialect,
+                ..options.clone()
+            };
+            *self = Self::new(&options, self.admission.registry().clone());
+            self.passes_on = passes_on;
         }
         self.stamps = options.stamps;
     }
@@ -448,68 +435,17 @@ impl Table {
     #[cold]
     #[inline(never)]
     fn admit(&mut self, kind: Kind, spelling: &Spelling<'_>) -> Place {
-        if self.dropped.knows(spelling) {
-            return None;
+        match self.admission.admit(kind, spelling, &self.seeds) {
+            Admitted::Dropped => None,
+            Admitted::Shared(id) => Some(self.shared(kind, id)),
+            Admitted::Own { id, keyless } => {
+                self.tally.tags_dropped += keyless;
+                Some(self.enter(kind, id, spelling))
+            }
         }
-        let Some((id, written)) = self.name(kind, spelling) else {
-            self.dropped.remember(spelling, &self.seeds);
-            return None;
-        };
-        if let Some(sorted) = &written.sorted
-            && !self.is_one_of_few(kind, sorted)
-        {
-            return Some(self.shared(kind, id));
-        }
-        self.tally.tags_dropped += written.keyless;
-        Some(self.enter(kind, id, spelling))
     }
 
-    /// The name of a spelling never seen, and how it was written before rules saw it. Nothing when a rule
-    /// drops it.
-    fn name(&self, kind: Kind, spelling: &Spelling<'_>) -> Option<(NameId, Tagged)> {
-        let Spelling { name, tags, .. } = *spelling;
-        if self.dialect == Dialect::Statsd {
-            let name = name::canonical(name, tags, self.sanitize);
-            let shown = self.mapping.map(kind, name, self.sanitize)?;
-            let id = self.registry.id(kind, &shown);
-            let (sorted, keyless) = (None, 0);
-            let written = Tagged {
-                shown,
-                sorted,
-                keyless,
-            };
-            return Some((id, written));
-        }
-        let written = name::tagged(name, tags, self.sanitize, self.name_tags);
-        let mapped;
-        let stored = if self.mapping.is_empty() {
-            &written
-        } else {
-            let shown = written.shown.clone();
-            let name = self.mapping.map(kind, shown, self.sanitize)?;
-            mapped = name::tagged(name.as_bytes(), b"", self.sanitize, false);
-            &mapped
-        };
-        let Tagged { shown, sorted, .. } = stored;
-        let id = match sorted {
-            Some(sorted) => self.registry.id_shown_as(kind, sorted, shown),
-            None => self.registry.id(kind, shown),
-        };
-        Some((id, written))
-    }
-
-    /// Whether a spelling whose tags are not in the order of the alphabet is one of the first few of its name
-    /// as it comes: many names that a rule makes one are not many orders of its tags.
-    fn is_one_of_few(&mut self, kind: Kind, sorted: &str) -> bool {
-        let name = self.orders.hasher().hash_one(sorted);
-        let spellings = self.orders.entry((kind, name)).or_default();
-        let is_one = *spellings < ORDERS_MAX;
-        *spellings += u8::from(is_one);
-        is_one
-    }
-
-    /// The slot that spellings of a name share. Whoever shuffles ten tags can spell them in three million
-    /// ways: past a few of them all are there, under a spelling that no line has.
+    /// The slot that spellings of a name share which have none of their own.
     fn shared(&mut self, kind: Kind, id: NameId) -> usize {
         let value = match kind {
             Kind::Counter => Value::Count(0.0),
@@ -520,7 +456,7 @@ impl Table {
             Kind::Gauge => Value::GaugeSet(0.0),
             Kind::Set => Value::Member(b""),
         };
-        let name = format!("\n\n{}", id.0);
+        let name = admission::shared_spelling(id);
         let sample = Sample {
             name: name.as_bytes(),
             tags: b"",
@@ -574,7 +510,7 @@ fn as_member(bytes: &[u8]) -> Member {
 mod tests {
     use super::*;
     use crate::ingest::Options;
-    use crate::ingest::mapping::{Action, Matcher, Rule, Template};
+    use crate::ingest::mapping::{Action, Mapping, Matcher, Rule, Template};
 
     fn table() -> Table {
         Table::new(&Options::default(), Arc::new(Registry::new()))
