@@ -4,6 +4,7 @@
 //! interval's worth of them into a [`harvest::Harvest`]; `flush` turns harvests into a
 //! [`snapshot::Snapshot`]; `deliver` encodes it. [`registry`] is where a name becomes a number.
 //! [`copied`] goes past all that: datagrams as they came, from `ingest` to the repeater in `deliver`.
+//! [`prefixes`] tells under which of them names grow.
 //! [`kept`] is what `flush` and `deliver` leave for the next process.
 
 pub mod cell;
@@ -13,6 +14,7 @@ pub mod histogram;
 pub mod kept;
 pub mod meter;
 pub mod name;
+pub mod prefixes;
 pub mod registry;
 pub mod sample;
 pub mod set;
