@@ -230,6 +230,18 @@
   // Samples of a timer kept exactly in an interval; above, percentiles are within 0.1 %.
   // exactSamples: 1024,
 
+  // Names that senders may bring, all kinds together; new ones above are folded into others; 0: no limit.
+  // maxNames: 1000000,
+
+  // Longest name, cleaned and with its tags; longer ones are folded; 0: no limit.
+  // maxNameLength: 4096,
+
+  // Members a set may have in an interval; others are left out; 0: no limit.
+  // maxSetMembers: 100000,
+
+  // Resident memory above which nothing new is taken in; undefined and 0: no limit.
+  // memoryLimit: undefined,
+
   // Receive buffer of each worker's socket.
   // receiveBuffer: 16777216,
 

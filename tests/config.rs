@@ -119,6 +119,8 @@ fn every_setting_reaches_its_wing() {
             mapping: Mapping::default(),
             name_tags: true,
             exact_samples: 64,
+            max_name_length: 512,
+            max_set_members: 3000,
             stamps: ingest::Stamps {
                 max_age: 7200,
                 max_ahead: 0,
@@ -161,6 +163,7 @@ fn every_setting_reaches_its_wing() {
             gauges_max_ttl: 3,
             prefix_stats: "mystats".into(),
             exact_samples: 64,
+            max_set_members: 3000,
             keep_distributions: false,
         },
         backends: vec![
@@ -192,6 +195,8 @@ fn every_setting_reaches_its_wing() {
             healthy: false,
         },
         stop_deadline: Duration::from_millis(250),
+        max_names: 2000,
+        memory_limit: Some(1 << 30),
         log: log::Options {
             debug: true,
             dump: true,
@@ -766,6 +771,49 @@ fn numbers_take_what_javascript_takes() {
             "cfg:1:75: pinThreads: expected true or false, found 1",
         ]
     );
+}
+
+#[test]
+fn limits_of_zero_are_none() {
+    let limits = |text: &str| {
+        let config = parse(text).config;
+        let members = [config.ingest.max_set_members, config.flush.max_set_members];
+        assert_eq!(members[0], members[1]);
+        let names = (config.max_names, config.ingest.max_name_length);
+        (names, members[0], config.memory_limit)
+    };
+    assert_eq!(limits("{}"), ((1_000_000, 4096), 100_000, None));
+    let none = ((usize::MAX, usize::MAX), usize::MAX, None);
+    let zeros = "{maxNames: 0, maxNameLength: 0, maxSetMembers: 0, memoryLimit: 0}";
+    assert_eq!(limits(zeros), none);
+    assert_eq!(
+        problems("{maxNames: -1, memoryLimit: 1000}"),
+        [
+            "cfg:1:12: maxNames: expected a whole number from 0 to 2147483648, found -1",
+            "cfg:1:29: memoryLimit: expected a number of bytes from 16777216 to 1125899906842624, found 1000",
+        ]
+    );
+}
+
+#[test]
+fn a_limit_of_memory_leaves_room_for_flushes_that_wait() {
+    let warned = |text: &str| {
+        let warnings = parse(text).warnings.into_iter();
+        let warnings = warnings.map(|it| it.to_string());
+        let of_memory = |it: &String| it.contains("memoryLimit");
+        warnings.filter(of_memory).collect::<Vec<_>>()
+    };
+    let file = |limit: u64| {
+        format!(
+            "{{graphiteHost: 'a', backends: ['./backends/graphite', './backends/console'], outboxBytes: \
+             20000000, memoryLimit: {limit}}}"
+        )
+    };
+    assert_eq!(warned(&file(40_000_001)), [""; 0]);
+    let found = warned(&file(40_000_000));
+    let expected =
+        "40000000 bytes are no more than flushes may take that wait for backends (40000000)";
+    assert!(found.len() == 1 && found[0].contains(expected), "{found:?}");
 }
 
 #[test]

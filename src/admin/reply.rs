@@ -2,6 +2,7 @@
 
 use super::{Clerk, Desk};
 use crate::deliver::inspector::{self, Value, inspect};
+use crate::flush::growth::Grown;
 use crate::flush::question::{Excerpt, Question};
 use crate::metric::meter::Meter;
 use crate::metric::name::is_space;
@@ -18,7 +19,8 @@ const HELP: &str = "Commands: stats, counters, timers, gauges, delcounters, delt
                     config, quit\n\n";
 /// What `help all` adds: the reference's own list is what programs may compare.
 const HELP_ALL: &str = "Commands: stats, counters, timers, gauges, delcounters, deltimers, delgauges, \
-                        health, config, quit, sets, delsets, top [N], drops, meters\n\n";
+                        health, config, quit, sets, delsets, top [N], top prefixes [N], drops, \
+                        meters\n\n";
 const END: &str = "END\n\n";
 /// Names that `top` shows when it is not told how many.
 const TOP: usize = 10;
@@ -198,6 +200,10 @@ fn delete(desk: &Desk, kind: Kind, words: &[&str], reply: &mut Vec<u8>) -> Optio
 }
 
 fn top(desk: &Desk, words: &[&str], reply: &mut Vec<u8>) -> Option<()> {
+    let (of_prefixes, words) = match words {
+        ["prefixes", rest @ ..] => (true, rest),
+        words => (false, words),
+    };
     let most = match words {
         [] => Some(TOP),
         [most] => most.parse().ok(),
@@ -207,6 +213,21 @@ fn top(desk: &Desk, words: &[&str], reply: &mut Vec<u8>) -> Option<()> {
         reply.extend_from_slice(b"ERROR\n");
         return Some(());
     };
+    if of_prefixes {
+        for grown in desk.ask(|prefixes| Question::Prefixes { most, prefixes })? {
+            let Grown {
+                prefix,
+                total,
+                recent,
+            } = grown;
+            for growth in [total, recent] {
+                say!(reply, "{} {} ", growth.names, growth.folded);
+            }
+            say!(reply, "{prefix}*\n");
+        }
+        reply.extend_from_slice(END.as_bytes());
+        return Some(());
+    }
     for busy in desk.ask(|busiest| Question::Busiest { most, busiest })? {
         say!(reply, "{} {} {}\n", busy.hits, kind(busy.kind), busy.name);
     }

@@ -34,6 +34,8 @@ pub(super) fn config(
     flush.keep_distributions =
         (backends.iter()).any(|backend| matches!(backend, deliver::Backend::Librato(_)));
     let state = state_options(values, &ingest, checker);
+    let outbox = outbox_limits(values);
+    let memory_limit = memory_limit(values, outbox, backends.len(), checker);
     Config {
         identity: identity(values, checker),
         threads: number(values, "threads").map(|threads| threads as usize),
@@ -44,7 +46,9 @@ pub(super) fn config(
         ingest,
         stop_deadline: number(values, "stopDeadline")
             .map_or(super::STOP_DEADLINE, Duration::from_millis),
-        outbox: outbox_limits(values),
+        outbox,
+        max_names: most(values, "maxNames", ingest::NAMES_MAX),
+        memory_limit,
         state,
         admin: admin_options(values),
         log: log_options(values),
@@ -75,6 +79,36 @@ fn identity(values: &Values, checker: &mut Checker<'_>) -> Option<Identity> {
             None
         }
     }
+}
+
+/// A limit, of which 0 is none.
+fn most(values: &Values, key: &str, default: usize) -> usize {
+    match number(values, key) {
+        None => default,
+        Some(0) => usize::MAX,
+        Some(most) => usize::try_from(most).unwrap_or(usize::MAX),
+    }
+}
+
+/// The limit of memory. Flushes that wait are memory too, and are not let go for it.
+fn memory_limit(
+    values: &Values,
+    outbox: outbox::Limits,
+    backends: usize,
+    checker: &mut Checker<'_>,
+) -> Option<u64> {
+    let Some((Typed::Number(limit), place)) = values.get("memoryLimit") else {
+        return None;
+    };
+    let waiting = (outbox.bytes as u64).saturating_mul(backends as u64);
+    if *limit <= waiting {
+        let message = format!(
+            "{limit} bytes are no more than flushes may take that wait for backends ({waiting})"
+        );
+        let hint = "lower outboxBytes, or names find no room whenever a backend is away";
+        checker.warn(*place, "memoryLimit", message, hint);
+    }
+    Some(*limit)
 }
 
 fn outbox_limits(values: &Values) -> outbox::Limits {
@@ -156,6 +190,8 @@ fn ingest_options(values: &Values, checker: &mut Checker<'_>) -> ingest::Options
         name_tags: flag(values, "nameTags").unwrap_or(default.name_tags),
         exact_samples: number(values, "exactSamples")
             .map_or(default.exact_samples, |samples| samples as usize),
+        max_name_length: most(values, "maxNameLength", default.max_name_length),
+        max_set_members: most(values, "maxSetMembers", default.max_set_members),
         stamps: ingest::Stamps {
             max_age: seconds("timestampMaxAge").unwrap_or(default.stamps.max_age),
             max_ahead: seconds("timestampMaxAhead").unwrap_or(default.stamps.max_ahead),
@@ -242,6 +278,7 @@ fn flush_options(
         }),
         prefix_stats: text(values, "prefixStats").unwrap_or(default.prefix_stats),
         exact_samples: ingest.exact_samples,
+        max_set_members: ingest.max_set_members,
         ..default
     }
 }

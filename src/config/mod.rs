@@ -52,6 +52,10 @@ pub struct Config {
     pub admin: admin::Options,
     /// How long stopping may take before what is left is counted as dropped (`stopDeadline`).
     pub stop_deadline: Duration,
+    /// How many names senders may bring (`maxNames`).
+    pub max_names: usize,
+    /// Resident bytes above which nothing new is taken in (`memoryLimit`).
+    pub memory_limit: Option<u64>,
     /// Where the log goes, and how much of it there is.
     pub log: log::Options,
     /// Title of the process; `None` leaves it (`title`).
@@ -87,6 +91,8 @@ impl Config {
             state: None,
             admin: admin::Options::default(),
             stop_deadline: STOP_DEADLINE,
+            max_names: ingest::NAMES_MAX,
+            memory_limit: None,
             log: log::Options::default(),
             title: None,
             watch: true,

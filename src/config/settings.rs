@@ -263,6 +263,10 @@ pub const SETTINGS: &[Setting] = &[
     row("timestampMaxAge", Kind::Number(number("number of seconds", 0, 3_153_600_000)), "3600", "Dialect auto: how far back |T timestamps may lie, in seconds.").reloaded(),
     row("timestampMaxAhead", Kind::Number(number("number of seconds", 0, 3_153_600_000)), "600", "Dialect auto: how far ahead they may lie, in seconds.").reloaded(),
     row("exactSamples", Kind::Number(number("whole number", 1, 1_000_000)), "1024", "Samples of a timer kept exactly in an interval; above, percentiles are within 0.1 %."),
+    row("maxNames", Kind::Number(number("whole number", 0, 1 << 31)), "1000000", "Names that senders may bring, all kinds together; new ones above are folded into others; 0: no limit.").reloaded(),
+    row("maxNameLength", Kind::Number(number("number of bytes", 0, 1 << 20)), "4096", "Longest name, cleaned and with its tags; longer ones are folded; 0: no limit.").reloaded(),
+    row("maxSetMembers", Kind::Number(number("whole number", 0, 1 << 31)), "100000", "Members a set may have in an interval; others are left out; 0: no limit.").reloaded(),
+    row("memoryLimit", Kind::Number(Range { falsy_is_default: true, ..number("number of bytes", 16 << 20, 1 << 50) }), "undefined", "Resident memory above which nothing new is taken in; undefined and 0: no limit.").reloaded(),
     // The kernel doubles what is asked for, and counts in an int.
     row("receiveBuffer", Kind::Number(number("number of bytes", 4096, (i32::MAX / 2) as u64)), "16777216", "Receive buffer of each worker's socket."),
     row("maxDatagram", Kind::Number(number("number of bytes", 512, 65_535)), "65535", "Longest datagram taken whole."),

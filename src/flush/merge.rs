@@ -4,7 +4,7 @@
 //! the time a gauge has left are the flusher's alone.
 
 use super::Options;
-use crate::metric::cell::{self, Point, Spare};
+use crate::metric::cell::{self, POINTS_MAX, Point, SAMPLES_WHEN_SHORT, Spare};
 use crate::metric::harvest::{Harvest, Part};
 use crate::metric::kept;
 use crate::metric::registry::{Name, NameId, Registry};
@@ -12,6 +12,7 @@ use crate::metric::sample::Kind;
 use crate::metric::set::Members;
 use crate::metric::snapshot::Stamped;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// One kind's cells and names, by id.
 #[derive(Debug, Default)]
@@ -71,6 +72,9 @@ pub struct Gauge {
     pub kept: bool,
 }
 
+/// Values of each kind that found no room.
+pub type Crowd = [u64; Kind::ALL.len()];
+
 /// Everything the flusher holds between two flushes.
 #[derive(Debug)]
 pub struct State {
@@ -89,6 +93,9 @@ pub struct State {
     /// Emptied histograms, for the harvests that go back to the workers.
     spare: Spare,
     exact_samples: usize,
+    max_set_members: usize,
+    /// Memory is short.
+    short: bool,
     gauges_max_ttl: u32,
     /// Values each name got since the last report of the busiest, by kind and id; kept only when there
     /// are reports.
@@ -107,6 +114,8 @@ impl State {
             kept_counters: Vec::new(),
             spare: Spare::new(),
             exact_samples: options.exact_samples,
+            max_set_members: options.max_set_members,
+            short: false,
             gauges_max_ttl: options.gauges_max_ttl,
             key_counts: options.key_flush.as_ref().map(|_| Default::default()),
         }
@@ -115,6 +124,7 @@ impl State {
     /// Takes over what may change while running.
     pub fn reconfigure(&mut self, options: &Options) {
         self.gauges_max_ttl = options.gauges_max_ttl;
+        self.max_set_members = options.max_set_members;
         if options.key_flush.is_none() {
             self.key_counts = None;
         } else {
@@ -203,8 +213,10 @@ impl State {
         surviving
     }
 
-    /// Merges one worker's harvest in; the harvest is left empty but for its tally.
-    pub fn absorb(&mut self, harvest: &mut Harvest) {
+    /// Merges one worker's harvest in; the harvest is left empty but for its tally. What found no room beside
+    /// what others brought is counted in the [`Crowd`]: a member or point stands for a value at least.
+    pub fn absorb(&mut self, harvest: &mut Harvest) -> Crowd {
+        let mut crowd = Crowd::default();
         self.count_keys(harvest);
         for Part { id, hits, cell } in harvest.counters.drain(..) {
             add(self.counters.hit(id, hits), cell);
@@ -240,14 +252,18 @@ impl State {
             gauge.flushes_left = self.gauges_max_ttl;
         }
         for Part { id, hits, cell } in harvest.sets.drain(..) {
-            self.sets.hit(id, hits).unite(cell);
+            let most = self.max_set_members;
+            crowd[Kind::Set as usize] += self.sets.hit(id, hits).unite(cell, most);
         }
         for part in harvest.points.drain(..) {
-            let known = self.points.entry((part.kind, part.id, part.at));
-            known
-                .and_modify(|known| known.merge(part.kind, part.point))
-                .or_insert(part.point);
+            let has_room = self.points.len() < POINTS_MAX;
+            match self.points.entry((part.kind, part.id, part.at)) {
+                Entry::Occupied(mut known) => known.get_mut().merge(part.kind, part.point),
+                Entry::Vacant(free) if has_room => drop(free.insert(part.point)),
+                Entry::Vacant(_) => crowd[part.kind as usize] += 1,
+            }
         }
+        crowd
     }
 
     /// Hands over what has a time of its own: counters before gauges, each in order of first appearance and
@@ -285,6 +301,16 @@ impl State {
         self.kept_counters.extend(fresh.iter().map(spared));
     }
 
+    /// Says whether memory is short: then timers keep fewer samples, and nothing keeps memory for the next
+    /// interval.
+    pub fn set_short(&mut self, short: bool, options: &Options) {
+        self.short = short;
+        self.exact_samples = options.exact_samples;
+        if short {
+            self.exact_samples = options.exact_samples.min(SAMPLES_WHEN_SHORT);
+        }
+    }
+
     /// Begins the next interval: what lives on is zeroed, what does not is forgotten.
     pub fn reset(&mut self, options: &Options) {
         self.counters.hits.fill(0);
@@ -304,10 +330,18 @@ impl State {
         for cell in &mut self.timers.cells {
             if let Some(timer) = cell {
                 timer.clear(&mut self.spare);
+                if self.short {
+                    timer.release();
+                }
                 if options.delete_timers {
                     *cell = None;
                 }
             }
+        }
+        if self.short {
+            self.spare = Spare::new();
+            let gauges = self.gauges.cells.iter_mut().flatten();
+            gauges.for_each(|gauge| gauge.writes.release());
         }
         if options.delete_sets {
             self.sets.cells.iter_mut().for_each(|cell| *cell = None);

@@ -5,6 +5,7 @@
 
 pub mod busiest;
 mod grid;
+pub mod growth;
 pub mod merge;
 pub mod question;
 mod report;
@@ -15,6 +16,7 @@ use crate::metric::kept::Shelf;
 use crate::metric::meter::{Outside, Totals};
 use crate::metric::registry::{NameId, Registry};
 use crate::metric::sample::Kind;
+use crate::metric::set::MEMBERS_MAX;
 use crate::metric::snapshot::{Counter, Gauge, Set, Snapshot, Timer};
 use crate::runtime::clock::{Clock, Woke, rounded_seconds};
 use crate::runtime::sys::wake::Waker;
@@ -22,6 +24,7 @@ use crossbeam::channel::{Receiver, Sender};
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
 use grid::Grid;
+use growth::Growing;
 use merge::State;
 use question::Question;
 use statistics::Statistics;
@@ -97,6 +100,8 @@ pub struct Options {
     pub prefix_stats: String,
     /// Samples a timer keeps exactly per interval over all workers (`exactSamples`).
     pub exact_samples: usize,
+    /// Distinct members a set takes in an interval, over all workers (`maxSetMembers`).
+    pub max_set_members: usize,
     /// Hand on what histograms hold of timers past that limit: a backend has statistics of its own.
     pub keep_distributions: bool,
 }
@@ -120,6 +125,7 @@ impl Default for Options {
             gauges_max_ttl: 1,
             prefix_stats: "statsd".into(),
             exact_samples: 1024,
+            max_set_members: MEMBERS_MAX,
             keep_distributions: false,
         }
     }
@@ -181,6 +187,7 @@ pub struct Flusher {
     total: Tally,
     /// What the meters showed at the last flush.
     flushed: Totals,
+    growth: Growing,
     grid: Grid,
     /// When the next flush is due, [`Clock::steady_ms`].
     next_ms: u64,
@@ -220,6 +227,7 @@ impl Flusher {
             registry,
             link,
             flushed: Totals::ZERO,
+            growth: Growing::default(),
             outside,
             tally: Tally::default(),
             total: Tally::default(),
@@ -353,6 +361,9 @@ impl Flusher {
 
     /// Takes one harvest in. [`Flusher::run`] does it at each tick; tests may whenever they like.
     pub fn absorb(&mut self, mut harvest: Harvest) {
+        self.state
+            .set_short(self.registry.is_short(), &self.options);
+        let crowd = self.state.absorb(&mut harvest);
         let tally = &harvest.tally;
         self.state
             .count(self.own.bad_lines, tally.rejected_total() as f64);
@@ -360,10 +371,16 @@ impl Flusher {
         self.state.count(self.own.lines, tally.lines as f64);
         self.tally.add(tally);
         self.total.add(tally);
-        self.state.absorb(&mut harvest);
+        for (kind, values) in Kind::ALL.into_iter().zip(crowd) {
+            self.tally.drop_recorded(kind, values);
+            self.total.drop_recorded(kind, values);
+        }
+        self.growth.merge(&harvest.growth);
         harvest.clear();
-        // When the queue is full there are enough of them.
-        let _ = self.link.empty.push(harvest);
+        if !self.registry.is_short() {
+            // When the queue is full there are enough of them.
+            let _ = self.link.empty.push(harvest);
+        }
     }
 
     /// Turns what was collected into a snapshot and begins the next interval.
@@ -447,6 +464,8 @@ impl Flusher {
             snapshot.processing_ms
         );
         self.log.interval(&tally);
+        self.log.folded(&tally, &self.growth);
+        self.growth.end_interval();
         snapshot
     }
 

@@ -4,6 +4,7 @@
 //! harvest first, which costs them nothing they would not do at the next flush.
 
 use super::Flusher;
+use super::growth::Grown;
 use super::merge::Column;
 use crate::metric::harvest::Tally;
 use crate::metric::meter::{Meter, Totals};
@@ -41,6 +42,13 @@ pub enum Question {
         most: usize,
         /// The answer.
         busiest: Sender<Vec<Busy>>,
+    },
+    /// The prefixes under which names grow, what explains most of it lately first.
+    Prefixes {
+        /// How many at the most.
+        most: usize,
+        /// The answer.
+        prefixes: Sender<Vec<Grown>>,
     },
     /// Every counter of the server's own.
     Meters(Sender<Vec<Reading>>),
@@ -158,6 +166,9 @@ impl Flusher {
                 all.sort_by_key(|busy| std::cmp::Reverse(busy.hits));
                 all.truncate(most);
                 let _ = busiest.send(all);
+            }
+            Question::Prefixes { most, prefixes } => {
+                let _ = prefixes.send(self.growth.explain(most));
             }
             Question::Meters(answer) => {
                 let totals = Totals::read(&self.total, &self.outside);

@@ -1,6 +1,8 @@
 //! What the flusher says in the log, each thing at most once a minute.
 
+use super::growth::Growing;
 use crate::metric::harvest::Tally;
+use crate::metric::registry::Fold;
 use crate::metric::sample::Reject;
 use crate::runtime::clock::monotonic_ms;
 use crate::runtime::rate_limit::RateLimit;
@@ -13,6 +15,8 @@ pub(super) struct Limits {
     drops: RateLimit,
     cut: RateLimit,
     late: RateLimit,
+    folded: RateLimit,
+    crowd: RateLimit,
 }
 
 impl Limits {
@@ -47,6 +51,33 @@ impl Limits {
         }
     }
 
+    /// Says of an interval that names and members found no room, and under which prefix most names came.
+    pub(super) fn folded(&self, tally: &Tally, growth: &Growing) {
+        let now_ms = monotonic_ms();
+        if tally.folded_total() > 0
+            && let Some(suppressed) = self.folded.pass(now_ms)
+        {
+            let prefix = growth.culprit().map(|(prefix, _)| prefix);
+            log::warn!(
+                "{}{}",
+                folded(tally, prefix.as_deref()),
+                and_suppressed(suppressed)
+            );
+        }
+        if tally.no_room_total() > 0
+            && let Some(suppressed) = self.crowd.pass(now_ms)
+        {
+            log::warn!(
+                "in this interval {} set members and {} values with timestamps found no room and are lost; \
+                 `maxSetMembers` and `memoryLimit` say how much there is, and `top` in the admin interface \
+                 which names are busy{}",
+                tally.members_dropped,
+                tally.stamped_dropped,
+                and_suppressed(suppressed)
+            );
+        }
+    }
+
     /// Says that workers did not answer a tick.
     pub(super) fn workers_late(&self, missing: usize, of: usize, waited: Duration) {
         if let Some(suppressed) = self.late.pass(monotonic_ms()) {
@@ -58,6 +89,23 @@ impl Limits {
             );
         }
     }
+}
+
+fn folded(tally: &Tally, prefix: Option<&str>) -> String {
+    let reasons = Fold::ALL.into_iter().zip(tally.folded);
+    let reasons = reasons.filter(|(_, values)| *values > 0);
+    let limits: Vec<_> = reasons.map(|(fold, _)| fold.setting()).collect();
+    let under = match prefix {
+        Some(prefix) if !prefix.is_empty() => format!("most names that came begin with {prefix:?}"),
+        _ => "their names have no beginning in common".into(),
+    };
+    format!(
+        "{} values of new names went into statsd_fast.overflow.* in this interval, past the limit of {}; \
+         {under}. Take what is different in each name out of it, drop such names with `mappings`, or raise \
+         the limit; `top prefixes` in the admin interface tells more",
+        tally.folded_total(),
+        limits.join(" and ")
+    )
 }
 
 fn bad_line(tally: &Tally, reason: Reject, line: &[u8], suppressed: u64) -> String {
@@ -82,6 +130,21 @@ fn and_suppressed(suppressed: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_folded_is_said_with_the_limit_and_the_prefix() {
+        let mut tally = Tally::default();
+        tally.folded = [7, 0, 2];
+        let said = folded(&tally, Some("app.users."));
+        let begin = "9 values of new names went into statsd_fast.overflow.* in this interval, past the limit \
+                     of maxNames and memoryLimit; most names that came begin with \"app.users.\". Take";
+        assert!(said.starts_with(begin), "{said}");
+        let said = folded(&tally, Some(""));
+        assert!(
+            said.contains("; their names have no beginning in common."),
+            "{said}"
+        );
+    }
 
     #[test]
     fn a_bad_line_is_shown_with_its_reason_and_the_way_out() {

@@ -1,12 +1,17 @@
-//! What a spelling never seen is admitted as: the name it stands for, or nothing where a rule drops that.
-//! Only for spellings that have no slot, so that allocation and a look at the registry are fine here.
+//! What a spelling never seen is admitted as: the name it stands for, a name of ours where that finds no
+//! room, or nothing where a rule drops it.
+//!
+//! Only for spellings that have no slot, so that allocation and a look at the registry are fine here. But who
+//! sends names without end comes here with each value: what is done for one that finds no room is short, and
+//! what is remembered of it bounded.
 
 use super::key::{Seeds, Spelling};
 use super::mapping::Mapping;
 use super::name::{self, Tagged};
 use super::slots::Slots;
 use super::{Dialect, Options};
-use crate::metric::registry::{NameId, Registry};
+use crate::metric::prefixes::{Growth, Prefixes};
+use crate::metric::registry::{Fold, Found, NameId, Registry};
 use crate::metric::sample::Kind;
 use foldhash::fast::RandomState;
 use std::hash::BuildHasher;
@@ -14,6 +19,10 @@ use std::sync::Arc;
 
 /// Orders of the tags of one name that have a slot each.
 const ORDERS_MAX: u8 = 8;
+
+/// Spellings of one worker that have a slot, above the number of all names: enough for rules that make many
+/// names one. Whoever spells a name in ever other ways fills some 50 MB with them.
+pub const SPELLINGS_SPARE: usize = 1 << 18;
 
 /// What becomes of a spelling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +38,8 @@ pub enum Admitted {
     },
     /// It has the slot that is under [`shared_spelling`] of its name.
     Shared(NameId),
+    /// There is no room for its name.
+    Folded(Fold),
 }
 
 /// What decides about spellings, and what it has to remember for that.
@@ -38,7 +49,18 @@ pub struct Admission {
     dialect: Dialect,
     sanitize: bool,
     mapping: Mapping,
-    dropped: Dropped,
+    /// Longest name that is taken in, in bytes.
+    max_name_length: usize,
+    /// Spellings whose names are dropped.
+    dropped: Remembered,
+    /// Spellings whose names found no room, with the reason by its number,
+    folded: Remembered,
+    /// as of this [`Registry::openings`].
+    openings: u64,
+    /// Prefixes of names that were new or folded since the last harvest.
+    growth: Prefixes,
+    /// A name on its way there.
+    scratch: String,
     /// Dialect auto: read tags that stand in names.
     name_tags: bool,
     /// How often the tags of a name, as it comes, were spelled out of order: by the hash of that name.
@@ -59,7 +81,12 @@ impl Admission {
             dialect: options.dialect,
             sanitize: options.sanitize_names,
             mapping: options.mapping.clone(),
-            dropped: Dropped::default(),
+            max_name_length: options.max_name_length,
+            dropped: Remembered::default(),
+            folded: Remembered::default(),
+            openings: 0,
+            growth: Prefixes::default(),
+            scratch: String::new(),
             name_tags: options.name_tags,
             orders: hashbrown::HashMap::default(),
         }
@@ -76,15 +103,62 @@ impl Admission {
         (self.sanitize, self.name_tags) != names(options) || self.mapping != options.mapping
     }
 
-    /// Decides about a spelling that is in no slot. `seeds` are those it was hashed with, always the same.
-    pub fn admit(&mut self, kind: Kind, spelling: &Spelling<'_>, seeds: &Seeds) -> Admitted {
-        if self.dropped.knows(spelling) {
+    /// Takes over what changes nothing about names that are known.
+    pub fn reconfigure(&mut self, options: &Options) {
+        self.max_name_length = options.max_name_length;
+        self.folded = Remembered::default();
+    }
+
+    /// The prefixes under which names were new or folded since this was last asked.
+    pub fn take_growth(&mut self) -> Prefixes {
+        std::mem::take(&mut self.growth)
+    }
+
+    /// Decides about a spelling that is in no slot. `seeds` are those it was hashed with, always the same,
+    /// and `slots` those that are in use.
+    pub fn admit(
+        &mut self,
+        kind: Kind,
+        spelling: &Spelling<'_>,
+        seeds: &Seeds,
+        slots: usize,
+    ) -> Admitted {
+        if self.dropped.find(spelling).is_some() {
             return Admitted::Dropped;
         }
-        let Some((id, written)) = self.name(kind, spelling) else {
-            self.dropped.remember(spelling, seeds);
+        let openings = self.registry.openings();
+        if std::mem::replace(&mut self.openings, openings) != openings {
+            self.folded = Remembered::default();
+        }
+        if let Some(reason) = self.folded.find(spelling) {
+            self.count_plain(spelling);
+            return Admitted::Folded(Fold::ALL[reason as usize]);
+        }
+        let Some(Named { written, mapped }) = self.name(kind, spelling) else {
+            self.dropped.remember(spelling, 0, seeds);
             return Admitted::Dropped;
         };
+        let stored = mapped.as_ref().unwrap_or(&written);
+        let Found { id, is_new } = match self.find(kind, stored) {
+            Ok(found) => found,
+            Err(fold) => {
+                self.growth.add(&stored.shown, Growth::FOLDED);
+                if self.mapping.is_empty() && is_plain(spelling) {
+                    self.folded.remember(spelling, fold as u32, seeds);
+                }
+                return Admitted::Folded(fold);
+            }
+        };
+        if is_new {
+            self.growth.add(&stored.shown, Growth::NAME);
+        }
+        let bytes = spelling.name.len() + spelling.tags.len();
+        // Blanks without end are one `_`: a spelling may be far longer than what it stands for.
+        let is_usual = bytes <= 2 * stored.shown.len() + 64;
+        let has_room = slots < self.registry.brought() + SPELLINGS_SPARE;
+        if !is_usual || !has_room || self.registry.is_short() {
+            return Admitted::Shared(id);
+        }
         if let Some(sorted) = &written.sorted
             && !self.is_one_of_few(kind, sorted)
         {
@@ -94,38 +168,59 @@ impl Admission {
         Admitted::Own { id, keyless }
     }
 
-    /// The name of a spelling never seen, and how it was written before rules saw it. Nothing when a rule
-    /// drops it.
-    fn name(&self, kind: Kind, spelling: &Spelling<'_>) -> Option<(NameId, Tagged)> {
+    /// What a spelling stands for. Nothing when a rule drops it.
+    fn name(&self, kind: Kind, spelling: &Spelling<'_>) -> Option<Named> {
         let Spelling { name, tags, .. } = *spelling;
         if self.dialect == Dialect::Statsd {
             let name = name::canonical(name, tags, self.sanitize);
             let shown = self.mapping.map(kind, name, self.sanitize)?;
-            let id = self.registry.id(kind, &shown);
             let (sorted, keyless) = (None, 0);
             let written = Tagged {
                 shown,
                 sorted,
                 keyless,
             };
-            return Some((id, written));
+            let mapped = None;
+            return Some(Named { written, mapped });
         }
         let written = name::tagged(name, tags, self.sanitize, self.name_tags);
-        let mapped;
-        let stored = if self.mapping.is_empty() {
-            &written
+        let mapped = if self.mapping.is_empty() {
+            None
         } else {
             let shown = written.shown.clone();
             let name = self.mapping.map(kind, shown, self.sanitize)?;
-            mapped = name::tagged(name.as_bytes(), b"", self.sanitize, false);
-            &mapped
+            let (name, tags) = (name.as_bytes(), b"");
+            Some(name::tagged(name, tags, self.sanitize, false))
         };
-        let Tagged { shown, sorted, .. } = stored;
-        let id = match sorted {
-            Some(sorted) => self.registry.id_shown_as(kind, sorted, shown),
-            None => self.registry.id(kind, shown),
-        };
-        Some((id, written))
+        Some(Named { written, mapped })
+    }
+
+    /// The id of a name, given now if it is new and there is room for it.
+    fn find(&self, kind: Kind, name: &Tagged) -> Result<Found, Fold> {
+        let Tagged { shown, sorted, .. } = name;
+        let key = sorted.as_ref().unwrap_or(shown);
+        if shown.len() > self.max_name_length {
+            let known = self.registry.find(kind, key);
+            let is_new = false;
+            return known.map(|id| Found { id, is_new }).ok_or(Fold::Length);
+        }
+        self.registry.admit(kind, key, shown)
+    }
+
+    /// Counts a value of a name that was folded before, as [`is_plain`] has it.
+    fn count_plain(&mut self, spelling: &Spelling<'_>) {
+        let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
+        self.scratch.clear();
+        self.scratch.push_str(text(spelling.name));
+        if !spelling.tags.is_empty() {
+            for tag in text(spelling.tags).split(',') {
+                let (key, value) = tag.split_once(':').unwrap_or((tag, tag));
+                [";", key, "=", value]
+                    .iter()
+                    .for_each(|part| self.scratch.push_str(part));
+            }
+        }
+        self.growth.add(&self.scratch, Growth::FOLDED);
     }
 
     /// Whether a spelling whose tags are not in the order of the alphabet is one of the first few of its name
@@ -139,27 +234,40 @@ impl Admission {
     }
 }
 
-/// Spellings whose names are dropped, so that no rule looks at them again.
+/// What a spelling stands for: as it was written, and what rules made of that.
+struct Named {
+    written: Tagged,
+    mapped: Option<Tagged>,
+}
+
+/// Whether a spelling is clean as it stands: then its prefixes are those of its name.
+fn is_plain(spelling: &Spelling<'_>) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-.".contains(byte);
+    let in_tags = |byte: &u8| plain(byte) || b":,".contains(byte);
+    spelling.name.iter().all(plain) && spelling.tags.iter().all(in_tags)
+}
+
+/// Spellings that have no slot, and what became of each, so that it need not be found out again.
 ///
-/// What is dropped are often names without number, so it forgets all of them when they take too much memory,
-/// and begins anew.
+/// They are often without number, so it forgets all of them when they take too much memory, and begins anew.
 #[derive(Debug, Default)]
-struct Dropped(Slots);
+struct Remembered(Slots);
 
-/// Memory of a worker's dropped spellings, in bytes.
-const DROPPED_BYTES: usize = 4 << 20;
+/// Memory of the spellings that a worker remembers for one reason, in bytes.
+const REMEMBERED_BYTES: usize = 4 << 20;
 
-impl Dropped {
-    fn knows(&self, spelling: &Spelling<'_>) -> bool {
-        self.0.find(spelling).is_some()
+impl Remembered {
+    fn find(&mut self, spelling: &Spelling<'_>) -> Option<u32> {
+        let slot = self.0.find(spelling)?;
+        Some(self.0.entry(slot).hits_or_cell)
     }
 
-    fn remember(&mut self, spelling: &Spelling<'_>, seeds: &Seeds) {
-        if self.0.memory() >= DROPPED_BYTES {
+    fn remember(&mut self, spelling: &Spelling<'_>, what: u32, seeds: &Seeds) {
+        if self.0.memory() >= REMEMBERED_BYTES {
             self.0 = Slots::default();
         }
         self.0.make_room(seeds);
-        self.0.insert(spelling, NameId::default(), 0);
+        self.0.insert(spelling, NameId::default(), what);
     }
 }
 
@@ -170,37 +278,37 @@ mod tests {
     use crate::metric::sample::{Sample, Value};
 
     #[test]
-    fn dropped_spellings_are_known_until_they_take_too_much() {
+    fn remembered_spellings_are_known_until_they_take_too_much() {
         let seeds = Seeds::random();
-        let mut dropped = Dropped::default();
-        let sees = |dropped: &mut Dropped, name: &str| {
+        let mut remembered = Remembered::default();
+        let sees = |remembered: &mut Remembered, name: &str| {
             let mut window = [b':'; BLOCK];
             let shown = name.len().min(BLOCK);
             window[..shown].copy_from_slice(&name.as_bytes()[..shown]);
             let (name, tags, value) = (name.as_bytes(), &b""[..], Value::Count(1.0));
             let spelling = seeds.spelling(&Sample { name, tags, value }, &window);
-            let known = dropped.knows(&spelling);
+            let known = remembered.find(&spelling) == Some(7);
             if !known {
-                dropped.remember(&spelling, &seeds);
+                remembered.remember(&spelling, 7, &seeds);
             }
             known
         };
         for length in [1, 100] {
             let name = |n: usize| format!("{n:0length$}");
             for n in 0..1000 {
-                assert!(!sees(&mut dropped, &name(n)));
+                assert!(!sees(&mut remembered, &name(n)));
             }
             for n in 0..1000 {
-                assert!(sees(&mut dropped, &name(n)));
+                assert!(sees(&mut remembered, &name(n)));
             }
         }
         for n in 0..100 {
-            sees(&mut dropped, &format!("{n}{}", "x".repeat(100_000)));
-            assert!(dropped.0.memory() <= DROPPED_BYTES + 200_000);
+            sees(&mut remembered, &format!("{n}{}", "x".repeat(100_000)));
+            assert!(remembered.0.memory() <= REMEMBERED_BYTES + 200_000);
         }
         for n in 0..100_000 {
-            sees(&mut dropped, &n.to_string());
-            assert!(dropped.0.memory() < 2 * DROPPED_BYTES);
+            sees(&mut remembered, &n.to_string());
+            assert!(remembered.0.memory() < 2 * REMEMBERED_BYTES);
         }
     }
 }

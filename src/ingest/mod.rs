@@ -22,6 +22,7 @@ use crate::metric::cell::Stamp;
 use crate::metric::copied::Feed;
 use crate::metric::harvest::{Harvest, Tally};
 use crate::metric::sample::{Reject, Sample, Value};
+use crate::metric::set::MEMBERS_MAX;
 use crate::runtime::clock::{Clock, monotonic_ns};
 use crate::runtime::log;
 use crate::runtime::stop::Stop;
@@ -64,9 +65,19 @@ pub struct Options {
     pub name_tags: bool,
     /// Raw samples a timer keeps per interval before it becomes a histogram (`exactSamples`).
     pub exact_samples: usize,
+    /// Longest name that is taken in, cleaned and with its tags, in bytes (`maxNameLength`).
+    pub max_name_length: usize,
+    /// Distinct members a set takes in an interval (`maxSetMembers`).
+    pub max_set_members: usize,
     /// Dialect auto: which timestamps are taken.
     pub stamps: Stamps,
 }
+
+/// The default of `maxNames`.
+pub use crate::metric::registry::NAMES_MAX;
+
+/// The default of `maxNameLength`: no path of a file can be longer, and Graphite's names are such.
+pub const NAME_LENGTH_MAX: usize = 4096;
 
 /// How far the timestamp of a value may be from now, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +106,8 @@ impl Default for Options {
             mapping: Mapping::default(),
             name_tags: false,
             exact_samples: 1024,
+            max_name_length: NAME_LENGTH_MAX,
+            max_set_members: MEMBERS_MAX,
             stamps: Stamps::default(),
         }
     }

@@ -91,11 +91,11 @@ pub fn tagged(name: &[u8], tags: &[u8], sanitize: bool, in_name: bool) -> Tagged
 /// The id of a name as it was shown by an earlier process: the one that lines with it get.
 pub fn id_of_shown(name: &str, kind: Kind, dialect: Dialect, registry: &Registry) -> NameId {
     if dialect == Dialect::Statsd {
-        return registry.id(kind, name);
+        return registry.id_of_known(kind, name, name);
     }
     // Clean it is, or was not to be.
     let Tagged { shown, sorted, .. } = tagged(name.as_bytes(), b"", false, false);
-    registry.id_shown_as(kind, sorted.as_deref().unwrap_or(&shown), &shown)
+    registry.id_of_known(kind, sorted.as_deref().unwrap_or(&shown), &shown)
 }
 
 /// A name without its tags, and those: of `name[k=v,l=w].end` what is in the brackets, of `name,k=v` what is
@@ -162,7 +162,7 @@ mod tests {
         let id = id_of_shown("a b;u=w;t=v", kind, Dialect::Auto, &registry);
         let line = tagged(b"a b", b"t:v,u:w", false, false);
         let sorted = line.sorted.unwrap_or(line.shown);
-        assert_eq!(registry.id_shown_as(kind, &sorted, "never shown"), id);
+        assert_eq!(registry.id_of_known(kind, &sorted, "never shown"), id);
         let mut shown = Vec::new();
         registry.catch_up(kind, &mut shown);
         assert_eq!(

@@ -11,11 +11,11 @@ use super::key::{Seeds, Spelling};
 use super::scan::BLOCK;
 use super::slots::{Entry, Slots};
 use super::{Dialect, Stamps};
-use crate::metric::cell::{Gauge, Point, Spare, Stamp, Timer};
+use crate::metric::cell::{Gauge, POINTS_MAX, Point, SAMPLES_WHEN_SHORT, Spare, Stamp, Timer};
 use crate::metric::harvest::{Harvest, Part, StampedPart, Tally, TimerPart};
-use crate::metric::registry::{NameId, Registry};
+use crate::metric::registry::{Fold, NameId, Registry, overflow};
 use crate::metric::sample::{Kind, Reject, Sample, Value};
-use crate::metric::set::{Member, Members};
+use crate::metric::set::{Insertion, Member, Members};
 use crate::runtime::sys::memory::prefetch;
 use foldhash::fast::RandomState;
 use std::sync::Arc;
@@ -71,8 +71,19 @@ impl<C: Default> Cells<C> {
     }
 }
 
-/// The slot of a spelling; `None` when its name is dropped.
-type Place = Option<usize>;
+/// The spelling of the slot that values of folded names go to; no line has it.
+const OVERFLOW: &str = "\n\noverflow";
+
+/// Where the values of a spelling go.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// Nowhere: a rule drops its name.
+    Dropped,
+    /// Into the slot of its name.
+    Slot(usize),
+    /// Into the slot of the name of ours that it is folded into.
+    Folded(usize, Fold),
+}
 
 /// Everything one worker knows. Owned by its thread, shared with nobody.
 #[derive(Debug)]
@@ -87,7 +98,13 @@ pub struct Table {
     points: hashbrown::HashMap<(Kind, NameId, i64), Point, RandomState>,
     /// A repeater gets every datagram, what is no metric too.
     passes_on: bool,
+    /// Memory is short, as of this batch.
+    short: bool,
+    /// Samples that a timer keeps exactly now,
     exact_samples: usize,
+    /// and while memory is not short.
+    usual_samples: usize,
+    max_set_members: usize,
     spare: Spare,
     /// Last stamp given out; each gauge write gets its own.
     now: u64,
@@ -117,7 +134,10 @@ impl Table {
             unix_time: None,
             points: hashbrown::HashMap::default(),
             passes_on: false,
+            short: false,
             exact_samples: options.exact_samples,
+            usual_samples: options.exact_samples,
+            max_set_members: options.max_set_members,
             spare: Spare::new(),
             now: 0,
             odd_line: Default::default(),
@@ -137,6 +157,25 @@ impl Table {
         self.now = self.now.max(now.0);
         self.tally.last_packet = self.now;
         self.unix_time = None;
+        let short = self.admission.registry().is_short();
+        if short != self.short {
+            self.save(short);
+        }
+    }
+
+    /// Begins to save memory, or ends it.
+    #[cold]
+    fn save(&mut self, short: bool) {
+        self.short = short;
+        self.exact_samples = self.usual_samples;
+        if short {
+            self.exact_samples = self.usual_samples.min(SAMPLES_WHEN_SHORT);
+            let timers = self.timers.cells.iter_mut().filter(|part| part.hits == 0);
+            timers.for_each(|part| part.cell.release());
+            let gauges = self.gauges.cells.iter_mut().filter(|part| part.hits == 0);
+            gauges.for_each(|part| part.cell.release());
+            self.spare = Spare::new();
+        }
     }
 
     /// Notes that lines lie elsewhere in memory from now on, or others where those before lay.
@@ -160,6 +199,8 @@ impl Table {
             *self = Self::new(&options, self.admission.registry().clone());
             self.passes_on = passes_on;
         }
+        self.admission.reconfigure(options);
+        self.max_set_members = options.max_set_members;
         self.stamps = options.stamps;
     }
 
@@ -204,9 +245,9 @@ impl Table {
         let kind = value.kind();
         let slot = match self.slots.find(spelling) {
             Some(slot) => slot,
-            None => match self.admit(kind, &{ *spelling }) {
+            None => match self.unknown(kind, &{ *spelling }) {
                 Some(slot) => slot,
-                None => return self.tally.mapped_dropped += 1,
+                None => return,
             },
         };
         self.record_at(slot, value);
@@ -248,7 +289,7 @@ impl Table {
             }
             Value::Member(member) => {
                 let member = as_member(member);
-                let members = self.sets.touch(cell);
+                let members = &self.sets.cells[cell as usize].cell;
                 let hash = members.hash(&member);
                 if let Some(place) = members.place(hash) {
                     prefetch(place);
@@ -266,10 +307,13 @@ impl Table {
     /// They wait because busy sets are in no cache: looked for one by one, each look is a wait for memory
     /// and a branch on what is found there. In which order members come does not matter to a set.
     fn let_in(&mut self) {
+        let most = if self.short { 0 } else { self.max_set_members };
         for (cell, hash, member) in self.arriving.drain(..) {
-            self.sets.cells[cell as usize]
-                .cell
-                .insert_hashed(member, hash);
+            let members = &mut self.sets.cells[cell as usize].cell;
+            match members.insert_hashed(member, hash, most) {
+                Insertion::New | Insertion::Known => drop(self.sets.touch(cell)),
+                Insertion::NoRoom => self.tally.drop_recorded(Kind::Set, 1),
+            }
         }
     }
 
@@ -289,9 +333,23 @@ impl Table {
     }
 
     fn record_odd(&mut self, place: Place, value: Value<'_>) {
+        if let Some(slot) = self.count_place(place) {
+            self.record_at(slot, value);
+        }
+    }
+
+    /// The slot of a value, which is counted where that is none of its own.
+    fn count_place(&mut self, place: Place) -> Option<usize> {
         match place {
-            Some(slot) => self.record_at(slot, value),
-            None => self.tally.mapped_dropped += 1,
+            Place::Dropped => {
+                self.tally.mapped_dropped += 1;
+                None
+            }
+            Place::Slot(slot) => Some(slot),
+            Place::Folded(slot, fold) => {
+                self.tally.folded[fold as usize] += 1;
+                Some(slot)
+            }
         }
     }
 
@@ -304,8 +362,10 @@ impl Table {
             return known;
         }
         let spelling = self.spelling(sample);
-        let found = self.slots.find(&spelling);
-        let place = found.or_else(|| self.admit(kind, &spelling));
+        let place = match self.slots.find(&spelling) {
+            Some(slot) => Place::Slot(slot),
+            None => self.admit(kind, &spelling),
+        };
         self.odd_line.1[kind as usize] = Some(place);
         place
     }
@@ -327,19 +387,23 @@ impl Table {
             Value::Count(value) | Value::GaugeSet(value) | Value::GaugeAdd(value) => value,
             Value::Time { .. } | Value::Member(_) => return self.take_odd(Ok(*sample), line),
         };
-        let Some(slot) = self.odd_place(sample, line) else {
-            self.tally.mapped_dropped += 1;
+        let place = self.odd_place(sample, line);
+        let (Place::Slot(slot) | Place::Folded(slot, _)) = place else {
+            self.count_place(place);
             return;
         };
-        self.tally.recorded[kind as usize] += 1;
         self.now += 1;
         let id = self.slots.entry(slot).id;
         let written = Stamp(self.now);
         let point = Point { value, written };
-        let points = self.points.entry((kind, id, at));
-        points
-            .and_modify(|known| known.merge(kind, point))
-            .or_insert(point);
+        let has_room = self.points.len() < POINTS_MAX && !self.short;
+        match self.points.entry((kind, id, at)) {
+            hashbrown::hash_map::Entry::Occupied(mut known) => known.get_mut().merge(kind, point),
+            hashbrown::hash_map::Entry::Vacant(free) if has_room => drop(free.insert(point)),
+            hashbrown::hash_map::Entry::Vacant(_) => return self.tally.stamped_dropped += 1,
+        }
+        self.count_place(place);
+        self.tally.recorded[kind as usize] += 1;
     }
 
     /// What it is by the wall clock in this batch, in Unix seconds; `ask` is asked once.
@@ -398,16 +462,23 @@ impl Table {
                 histogram: cell.histogram.take(),
             });
             cell.clear(&mut self.spare);
+            if self.short {
+                cell.release();
+            }
         }
         for cell in self.gauges.touched.drain(..) {
             let part = &mut self.gauges.cells[cell as usize];
             harvest.gauges.push(part.clone());
             part.hits = 0;
             part.cell.clear();
+            if self.short {
+                part.cell.release();
+            }
         }
         for cell in self.sets.touched.drain(..) {
             let part = &mut self.sets.cells[cell as usize];
-            let emptied = Members::expecting(part.cell.len());
+            let expected = if self.short { 0 } else { part.cell.len() };
+            let emptied = Members::expecting(expected);
             harvest.sets.push(Part {
                 id: part.id,
                 hits: std::mem::take(&mut part.hits),
@@ -428,25 +499,46 @@ impl Table {
             }));
         // What is left over from an interval that needed more is let go.
         self.spare = std::mem::take(&mut harvest.spare);
+        harvest.growth = self.admission.take_growth();
         harvest.tally = std::mem::take(&mut self.tally);
     }
 
-    /// Takes a spelling in that is not in a slot, unless its name is dropped.
+    /// The slot for a value whose spelling is in none.
     #[cold]
     #[inline(never)]
+    fn unknown(&mut self, kind: Kind, spelling: &Spelling<'_>) -> Option<usize> {
+        let place = self.admit(kind, spelling);
+        self.count_place(place)
+    }
+
+    /// Takes a spelling in that is not in a slot, unless its name is dropped.
     fn admit(&mut self, kind: Kind, spelling: &Spelling<'_>) -> Place {
-        match self.admission.admit(kind, spelling, &self.seeds) {
-            Admitted::Dropped => None,
-            Admitted::Shared(id) => Some(self.shared(kind, id)),
+        let slots = self.slots.used();
+        match self.admission.admit(kind, spelling, &self.seeds, slots) {
+            Admitted::Dropped => Place::Dropped,
+            Admitted::Shared(id) => {
+                let spelled = admission::shared_spelling(id);
+                Place::Slot(self.slot_of_ours(kind, &spelled, |_| id))
+            }
+            Admitted::Folded(fold) => {
+                let slot =
+                    self.slot_of_ours(kind, OVERFLOW, |registry| registry.id(kind, overflow(kind)));
+                Place::Folded(slot, fold)
+            }
             Admitted::Own { id, keyless } => {
                 self.tally.tags_dropped += keyless;
-                Some(self.enter(kind, id, spelling))
+                Place::Slot(self.enter(kind, id, spelling))
             }
         }
     }
 
-    /// The slot that spellings of a name share which have none of their own.
-    fn shared(&mut self, kind: Kind, id: NameId) -> usize {
+    /// The slot that spellings share which have none of their own, under one that no line has.
+    fn slot_of_ours(
+        &mut self,
+        kind: Kind,
+        spelled: &str,
+        id: impl FnOnce(&Registry) -> NameId,
+    ) -> usize {
         let value = match kind {
             Kind::Counter => Value::Count(0.0),
             Kind::Timer => Value::Time {
@@ -456,17 +548,17 @@ impl Table {
             Kind::Gauge => Value::GaugeSet(0.0),
             Kind::Set => Value::Member(b""),
         };
-        let name = admission::shared_spelling(id);
         let sample = Sample {
-            name: name.as_bytes(),
+            name: spelled.as_bytes(),
             tags: b"",
             value,
         };
         let shared = self.spelling(&sample);
-        match self.slots.find(&shared) {
-            Some(slot) => slot,
-            None => self.enter(kind, id, &shared),
+        if let Some(slot) = self.slots.find(&shared) {
+            return slot;
         }
+        let id = id(self.admission.registry());
+        self.enter(kind, id, &shared)
     }
 
     /// What a sample is spelled with, wherever its bytes lie.

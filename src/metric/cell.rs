@@ -85,6 +85,11 @@ impl Gauge {
         self.deltas.clear();
     }
 
+    /// Lets the memory go that an interval left behind.
+    pub fn release(&mut self) {
+        self.deltas.shrink_to_fit();
+    }
+
     /// Ends the interval at `value`, what [`Gauge::after`] came to, and remembers when the newest
     /// absolute write was: workers answer a tick one after the other, so an older one may still come
     /// with a later harvest, and must lose to it then too. Deltas already in `value` are not kept: an
@@ -127,6 +132,12 @@ impl Point {
         }
     }
 }
+
+/// Samples a timer keeps exactly while memory is short: a histogram of more of them is smaller.
+pub const SAMPLES_WHEN_SHORT: usize = 256;
+
+/// Values with times of their own that are kept of an interval, one for each name and time: some 20 MB.
+pub const POINTS_MAX: usize = 1 << 18;
 
 /// Emptied histograms that wait for the next timer to outgrow its samples. A fresh one costs a page
 /// fault for each of its pages; a busy server needs hundreds in every interval.
@@ -207,6 +218,12 @@ impl Timer {
             histogram.clear();
             spare.push(histogram);
         }
+    }
+
+    /// Lets the memory go that an interval left behind.
+    pub fn release(&mut self) {
+        self.samples.shrink_to_fit();
+        self.weights.shrink_to_fit();
     }
 
     #[cold]

@@ -3,7 +3,8 @@
 
 use super::cell::{Gauge, Point, Spare};
 use super::histogram::Histogram;
-use super::registry::NameId;
+use super::prefixes::Prefixes;
+use super::registry::{Fold, NameId};
 use super::sample::{Kind, Reject};
 use super::set::Members;
 
@@ -71,6 +72,8 @@ pub struct Harvest {
     pub sets: Vec<Part<Members>>,
     /// Values with times of their own, one for each name and time.
     pub points: Vec<StampedPart>,
+    /// Under which prefixes names were new, or folded.
+    pub growth: Prefixes,
     /// What this worker did.
     pub tally: Tally,
 }
@@ -85,6 +88,7 @@ impl Harvest {
         self.weights.clear();
         self.sets.clear();
         self.points.clear();
+        self.growth = Prefixes::default();
         self.tally = Tally::default();
     }
 }
@@ -107,6 +111,12 @@ pub struct Tally {
     pub rejected: [u64; Reject::ALL.len()],
     /// Values whose names a rule drops.
     pub mapped_dropped: u64,
+    /// Values recorded under a name of ours because theirs found no room, by [`Fold`].
+    pub folded: [u64; Fold::ALL.len()],
+    /// Members left out of sets that have as many as they may.
+    pub members_dropped: u64,
+    /// Values with a time of their own for which there was no room.
+    pub stamped_dropped: u64,
     /// Events of DogStatsD.
     pub events: u64,
     /// Service checks of DogStatsD.
@@ -190,6 +200,25 @@ impl Tally {
         self.rejected.iter().sum()
     }
 
+    /// Values dropped for want of room.
+    pub fn no_room_total(&self) -> u64 {
+        self.members_dropped + self.stamped_dropped
+    }
+
+    /// Values whose names were folded.
+    pub fn folded_total(&self) -> u64 {
+        self.folded.iter().sum()
+    }
+
+    /// Counts values of a kind that were recorded, and then found no room, as dropped.
+    pub fn drop_recorded(&mut self, kind: Kind, values: u64) {
+        self.recorded[kind as usize] -= values;
+        match kind {
+            Kind::Set => self.members_dropped += values,
+            _ => self.stamped_dropped += values,
+        }
+    }
+
     /// Adds the accounts of another worker or harvest.
     pub fn add(&mut self, other: &Self) {
         self.packets += other.packets;
@@ -205,6 +234,12 @@ impl Tally {
             .zip(other.rejected)
             .for_each(|(a, b)| *a += b);
         self.mapped_dropped += other.mapped_dropped;
+        self.folded
+            .iter_mut()
+            .zip(other.folded)
+            .for_each(|(a, b)| *a += b);
+        self.members_dropped += other.members_dropped;
+        self.stamped_dropped += other.stamped_dropped;
         self.events += other.events;
         self.service_checks += other.service_checks;
         self.unsupported += other.unsupported;

@@ -6,6 +6,7 @@
 //! never among, the user's metrics.
 
 use super::harvest::Tally;
+use super::registry::Fold;
 use super::sample::{Kind, Reject};
 use super::snapshot::SelfMetric;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -142,6 +143,37 @@ pub const METERS: &[Meter] = &[
         false,
         "values dropped by a rule of `mappings`",
         |t, _| t.mapped_dropped,
+    ),
+    meter(
+        "folded.names",
+        false,
+        "values taken under `statsd_fast.overflow.` because there were `maxNames` names before theirs",
+        |t, _| t.folded[Fold::Names as usize],
+    ),
+    meter(
+        "folded.name_length",
+        false,
+        "values taken under `statsd_fast.overflow.` because their names are longer than `maxNameLength`",
+        |t, _| t.folded[Fold::Length as usize],
+    ),
+    meter(
+        "folded.memory",
+        false,
+        "values taken under `statsd_fast.overflow.` because their names came with memory above `memoryLimit`",
+        |t, _| t.folded[Fold::Memory as usize],
+    ),
+    meter(
+        "set_members_dropped",
+        true,
+        "set members left out because there were `maxSetMembers` others, or memory was above `memoryLimit`",
+        |t, _| t.members_dropped,
+    ),
+    meter(
+        "stamped_dropped",
+        true,
+        "values with a timestamp dropped because there were 262,144 other names and times, or memory was \
+         above `memoryLimit`",
+        |t, _| t.stamped_dropped,
     ),
     meter(
         "rejected.long_tags",
@@ -432,6 +464,8 @@ mod tests {
             unread_bytes: 48,
         };
         tally.mapped_dropped = 45;
+        tally.folded = [50, 51, 52];
+        (tally.members_dropped, tally.stamped_dropped) = (53, 54);
         tally.copies_dropped = 10;
         let outside = Outside::default();
         outside.workers_late.add(16);

@@ -84,6 +84,24 @@ impl fmt::Debug for Member {
     }
 }
 
+/// What became of a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Insertion {
+    /// It was not there, and is now.
+    New,
+    /// It was there.
+    Known,
+    /// It is not there, since the set has as many as it may.
+    NoRoom,
+}
+
+/// Members a set may have unless it is told otherwise (`maxSetMembers`): some 4 MB, and more than a set of
+/// the visitors of a busy site has in an interval of ten seconds.
+pub const MEMBERS_MAX: usize = 100_000;
+
+/// Bytes on the heap that members may have on the average, where their number has a limit.
+const LONG_MEAN: usize = 256;
+
 /// Places of a set that has one member.
 const PLACES_MIN: usize = 8;
 
@@ -94,6 +112,8 @@ pub struct Members {
     /// None, or a power of two of them, at most five in eight in use.
     places: Vec<Option<Member>>,
     used: usize,
+    /// Bytes of members that are long.
+    long: usize,
     /// How many there will likely be.
     expected: usize,
     state: RandomState,
@@ -140,24 +160,29 @@ impl Members {
     /// Takes a member in. Returns whether it was not there.
     pub fn insert(&mut self, member: Member) -> bool {
         let hash = self.hash(&member);
-        self.insert_hashed(member, hash)
+        self.insert_hashed(member, hash, usize::MAX) == Insertion::New
     }
 
-    /// The same for a member whose hash in this set is known.
+    /// The same for a member whose hash in this set is known, as long as there are fewer than `most`.
     #[inline]
-    pub fn insert_hashed(&mut self, member: Member, hash: u64) -> bool {
+    pub fn insert_hashed(&mut self, member: Member, hash: u64, most: usize) -> Insertion {
         // Before the look: a set that is known whole is looked at far oftener than it grows.
         if self.used * 8 >= self.places.len() * 5 {
             self.grow();
         }
         let at = self.find(&member, hash);
         let place = &mut self.places[at];
-        let fresh = place.is_none();
-        if fresh {
-            *place = Some(member);
-            self.used += 1;
+        if place.is_some() {
+            return Insertion::Known;
         }
-        fresh
+        let bytes = member.heap_bytes();
+        if self.used >= most || bytes > 0 && self.long >= most.saturating_mul(LONG_MEAN) {
+            return Insertion::NoRoom;
+        }
+        *place = Some(member);
+        self.used += 1;
+        self.long += bytes;
+        Insertion::New
     }
 
     /// The place that holds the member, or is to hold it. There is one that is free.
@@ -193,14 +218,19 @@ impl Members {
         self.places.iter().flatten()
     }
 
-    /// Merge law: union. The larger one is kept, the smaller one moved into it.
-    pub fn unite(&mut self, mut other: Self) {
+    /// Merge law: union, of at most so many. The larger one is kept, the smaller one moved into it. Returns
+    /// how many found no room.
+    pub fn unite(&mut self, mut other: Self, most: usize) -> u64 {
         if self.len() < other.len() {
             std::mem::swap(self, &mut other);
         }
+        let mut left_out = 0;
         for member in other.places.into_iter().flatten() {
-            self.insert(member);
+            let hash = self.hash(&member);
+            let found = self.insert_hashed(member, hash, most);
+            left_out += u64::from(found == Insertion::NoRoom);
         }
+        left_out
     }
 
     /// Bytes on the heap, those of long members included, as allocators round them.
@@ -272,6 +302,44 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_set_that_has_as_many_as_it_may_takes_no_other_and_knows_its_own() {
+        let mut set = Members::default();
+        let mut insert = |member: String, most| {
+            let member = Member::from(member.as_bytes());
+            let hash = set.hash(&member);
+            (set.insert_hashed(member, hash, most), set.len())
+        };
+        for n in 0..10 {
+            assert_eq!(insert(n.to_string(), 10), (Insertion::New, n + 1));
+        }
+        for n in 0..10 {
+            assert_eq!(insert(n.to_string(), 10), (Insertion::Known, 10));
+            assert_eq!(insert(format!("x{n}"), 10), (Insertion::NoRoom, 10));
+        }
+        // Nor may long ones take much more than so many of the usual length.
+        let long = |n: usize| format!("{n}{}", "x".repeat(10_000));
+        assert_eq!(insert(long(0), 20), (Insertion::New, 11));
+        assert_eq!(insert(long(1), 20), (Insertion::NoRoom, 11));
+        assert_eq!(insert("short".into(), 20), (Insertion::New, 12));
+    }
+
+    #[test]
+    fn a_union_has_no_more_members_than_it_may() {
+        let members = |range: std::ops::Range<u32>| {
+            let all = range.map(|n| Member::from(n.to_string().as_bytes()));
+            all.collect::<Members>()
+        };
+        for (mut one, other) in [
+            (members(0..60), members(40..90)),
+            (members(40..90), members(0..60)),
+        ] {
+            assert_eq!(one.clone().unite(other.clone(), 90), 0);
+            assert_eq!(one.unite(other, 80), 10);
+            assert_eq!(one.len(), 80);
+        }
+    }
+
     proptest! {
         /// A set of the standard library is the twin.
         #[test]
@@ -288,9 +356,9 @@ mod tests {
             }
             let others: Members = other.iter().map(|text| text.as_bytes().into()).collect();
             let mut united = members.clone();
-            united.unite(others.clone());
+            united.unite(others.clone(), usize::MAX);
             let mut backwards = others;
-            backwards.unite(members.clone());
+            backwards.unite(members.clone(), usize::MAX);
             prop_assert_eq!(&united, &backwards);
             prop_assert_eq!(united == members, other.iter().all(|text| twin.contains(text.as_bytes())));
             twin.extend(other.iter().map(|text| text.as_bytes().to_vec()));

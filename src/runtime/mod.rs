@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod date;
 pub mod log;
+pub mod memory;
 pub mod notify;
 mod one_line;
 pub mod privilege;

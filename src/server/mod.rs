@@ -50,6 +50,9 @@ pub struct Server {
     backends: Runners,
     keeper: Option<keeper::Ending>,
     outside: Arc<Outside>,
+    registry: Arc<Registry>,
+    /// Limits for who watches the memory; without this end it ends.
+    memory: Sender<Option<u64>>,
     alarm: Alarm,
     /// Names of threads that panicked.
     deaths: Receiver<String>,
@@ -180,6 +183,7 @@ impl Server {
         describe::describe(config, &listeners, door.address(), &cores, pinned);
 
         let registry = Arc::new(Registry::new());
+        registry.limit(config.max_names);
         let stop = Stop::default();
         let sources: Vec<_> = listeners.into_iter().flat_map(|l| l.sources).collect();
         let count = sources.len();
@@ -239,6 +243,12 @@ impl Server {
             spawn("state".into(), alarm.clone(), move || keeper.run())?;
             ending = Some(end);
         }
+        let (memory, limits) = unbounded();
+        let _ = memory.send(config.memory_limit);
+        let names = registry.clone();
+        spawn("memory".into(), alarm.clone(), move || {
+            runtime::memory::watch(&limits, |short| names.set_short(short));
+        })?;
         let outboxes = backends.outboxes();
         let flusher = spawn("flush".into(), alarm.clone(), move || {
             flusher.run(&orders, &questions, |snapshot| outboxes.put(&snapshot))
@@ -268,6 +278,8 @@ impl Server {
             backends,
             keeper: ending,
             outside,
+            registry,
+            memory,
             alarm,
             deaths,
             wanted,
@@ -312,6 +324,9 @@ impl Server {
         let news = *new != *old;
         loaded.fixed.clone_from(&self.loaded.fixed);
         runtime::log::set(&loaded.config.log);
+        self.registry.limit(loaded.config.max_names);
+        // It listens as long as there is this end.
+        let _ = self.memory.send(loaded.config.memory_limit);
         self.wanted.set(loaded.config.ingest.clone());
         let Config {
             backends, outbox, ..

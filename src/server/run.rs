@@ -433,6 +433,7 @@ fn add_rare_losses(tally: &Tally, line: &mut String) {
     let streams = &tally.streams;
     for (count, what) in [
         (tally.mapped_dropped, "values dropped by mappings"),
+        (tally.no_room_total(), "values dropped for want of room"),
         (tally.events, "events"),
         (tally.service_checks, "service checks"),
         (streams.pieces, "pieces of streams"),
@@ -510,6 +511,7 @@ mod tests {
         outside.measurements_dropped.add(18);
         totals.meters = meter::Totals::read(&Tally::default(), &outside);
         totals.ingest.mapped_dropped = 1;
+        (totals.ingest.members_dropped, totals.ingest.stamped_dropped) = (11, 12);
         totals.ingest.streams = StreamTally {
             accepted: 7,
             refused: 4,
@@ -523,7 +525,7 @@ mod tests {
             unread_bytes: 13,
         };
         let usual = usual.replace("0 refused", "23 refused (11 no-type, 12 bad-rate)");
-        let more = "1 values dropped by mappings, 14 events, 15 pieces of streams, 2 lines \
+        let more = "1 values dropped by mappings, 23 values dropped for want of room, 14 events, 15 pieces of streams, 2 lines \
                     too long, 3 lines cut off, 10 packets cut off, 4 connections refused, 9 \
                     connections closed for a bad length, 13 bytes of streams unread, 5 failures to accept, \
                     6 failures to receive, 16 copies not sent, 17 posts lost, 18 measurements not \

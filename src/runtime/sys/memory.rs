@@ -42,3 +42,10 @@ pub fn prefer_huge_pages<T>(memory: &mut [T]) {
         );
     }
 }
+
+/// Bytes of a page, as /proc counts memory.
+pub fn page() -> u64 {
+    // SAFETY: sysconf(3) takes a number and touches no memory of ours.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(page).unwrap_or(4096)
+}
