@@ -54,7 +54,8 @@
 //! 4. **Cells merge by law** ([`metric::cell`]), so it does not matter how datagrams were spread over
 //!    workers. Only the last bit of a sum may depend on it.
 //! 5. **Timers are exact while small** and histograms when large ([`metric::histogram`]); bounds are
-//!    fixed, so no value can grow memory beyond them.
+//!    fixed, so no value can grow memory beyond them. Nor can names, members or times: each finds room, or is
+//!    folded or dropped and counted ([`ingest::admission`]), and what is remembered of those is bounded.
 //! 6. **The kernel's count is the only way to the bytes received** ([`ingest::packet::Batch`]).
 //! 7. **The plain reading is the specification.** [`ingest::parse::line()`] follows the reference step by
 //!    step, and [`ingest::dogstatsd::line()`] is dialect auto; the fast path, the masks and the table are

@@ -68,12 +68,17 @@ scenarios! {
     gauge_deltas_of_two_flows = "gauge-deltas-of-two-flows.txt",
     gauges_with_a_ttl = "gauges-with-a-ttl.txt",
     idle_zeros = "idle-zeros.txt",
+    limit_of_name_length = "limit-of-name-length.txt",
+    limit_of_names = "limit-of-names.txt",
+    limit_of_set_members = "limit-of-set-members.txt",
+    limit_of_set_members_over_workers = "limit-of-set-members-over-workers.txt",
     mappings = "mappings.txt",
     metrics_named_like_our_own = "metrics-named-like-our-own.txt",
     namespace_legacy = "namespace-legacy.txt",
     namespace_prefixed = "namespace-prefixed.txt",
     prefix_stats = "prefix-stats.txt",
     reload_of_deletion_and_ttl = "reload-of-deletion-and-ttl.txt",
+    reload_of_limits = "reload-of-limits.txt",
     reload_of_mappings = "reload-of-mappings.txt",
     reload_of_names = "reload-of-names.txt",
     reload_of_statistics = "reload-of-statistics.txt",
@@ -339,7 +344,8 @@ impl Player {
         self.look_at_next_flush()?;
         let accounts = &totals.ingest;
         let taken = accounts.recorded.iter().sum::<u64>();
-        let values = taken + accounts.rejected_total() + accounts.mapped_dropped;
+        let dropped = accounts.mapped_dropped + accounts.no_room_total();
+        let values = taken + accounts.rejected_total() + dropped;
         if accounts.packets != sent
             || accounts.kernel_drops + totals.flushes_dropped != 0
             || values < accounts.lines

@@ -311,4 +311,25 @@ mod tests {
             assert!(remembered.0.memory() < 2 * REMEMBERED_BYTES);
         }
     }
+
+    #[test]
+    fn spellings_have_a_place_as_long_as_there_are_not_far_more_than_names() {
+        let registry = Arc::new(Registry::new());
+        let mut admission = Admission::new(&Options::default(), registry);
+        let seeds = Seeds::random();
+        let mut admit = |name: &str, slots| {
+            let mut window = [b':'; BLOCK];
+            window[..name.len()].copy_from_slice(name.as_bytes());
+            let (name, tags, value) = (name.as_bytes(), &b""[..], Value::Count(1.0));
+            let spelling = seeds.spelling(&Sample { name, tags, value }, &window);
+            admission.admit(Kind::Counter, &spelling, &seeds, slots)
+        };
+        let own = |id| Admitted::Own { id, keyless: 0 };
+        let id = NameId(0);
+        assert_eq!(admit("a", 0), own(id));
+        assert_eq!(admit("a\x01", SPELLINGS_SPARE), own(id));
+        assert_eq!(admit("a\x02", SPELLINGS_SPARE + 1), Admitted::Shared(id));
+        // A new name makes room for itself.
+        assert_eq!(admit("b", SPELLINGS_SPARE + 1), own(NameId(1)));
+    }
 }

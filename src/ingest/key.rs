@@ -120,6 +120,16 @@ impl Seeds {
         }
     }
 
+    /// The same for the same number: what a sender could reckon with if seeds were not random.
+    #[cfg(test)]
+    pub fn known(number: u64) -> Self {
+        let state = foldhash::fast::FixedState::with_seed(number);
+        Self {
+            words: std::array::from_fn(|at| state.hash_one(at)),
+            state: RandomState::default(),
+        }
+    }
+
     /// Multiplication to 128 bits, folded: each bit of the product depends on all of both.
     #[inline(always)]
     fn fold(a: u64, b: u64) -> u64 {

@@ -603,6 +603,7 @@ mod tests {
     use super::*;
     use crate::ingest::Options;
     use crate::ingest::mapping::{Action, Mapping, Matcher, Rule, Template};
+    use crate::metric::prefixes::Growth;
 
     fn table() -> Table {
         Table::new(&Options::default(), Arc::new(Registry::new()))
@@ -892,5 +893,261 @@ mod tests {
         record(&mut table, sample("users.at.15", "", one));
         assert_eq!(harvest(&mut table).sets[0].cell.len(), 1);
         assert_eq!(held(&table), 0);
+    }
+
+    /// Tables of one registry that takes so many names.
+    fn limited(names: usize, tables: usize, options: &Options) -> (Arc<Registry>, Vec<Table>) {
+        let registry = Arc::new(Registry::new());
+        registry.limit(names);
+        let tables = (0..tables).map(|_| Table::new(options, registry.clone()));
+        let tables = tables.collect();
+        (registry, tables)
+    }
+
+    fn count(table: &mut Table, name: &str, tags: &str) {
+        record(table, sample(name, tags, Value::Count(1.0)));
+    }
+
+    /// The sums of counters, by name.
+    fn sums(registry: &Registry, harvest: &Harvest) -> std::collections::BTreeMap<String, f64> {
+        let mut names = Vec::new();
+        registry.catch_up(Kind::Counter, &mut names);
+        let mut sums = std::collections::BTreeMap::new();
+        for part in &harvest.counters {
+            let name = names[part.id.index()].to_string();
+            *sums.entry(name).or_default() += part.cell;
+        }
+        sums
+    }
+
+    fn named<const N: usize>(sums: [(&str, f64); N]) -> std::collections::BTreeMap<String, f64> {
+        sums.map(|(name, sum)| (name.to_owned(), sum)).into()
+    }
+
+    #[test]
+    fn names_past_the_limit_share_one_place_and_others_go_on() {
+        let (registry, mut tables) = limited(2, 2, &Options::default());
+        count(&mut tables[0], "a", "");
+        count(&mut tables[1], "b", "");
+        for round in 0..2 {
+            for n in 0..3000 {
+                let (name, long) = (format!("app.{n}.x"), "y".repeat(50));
+                let (tags, spelled) = (format!("id:{n}"), format!("app.{n} é.z"));
+                for (name, tags) in [
+                    (name.as_str(), ""),
+                    (&name, &tags),
+                    (&name, &long),
+                    (&spelled, ""),
+                ] {
+                    count(&mut tables[0], name, tags);
+                }
+            }
+            // What another worker brought is no new name, however it is spelled.
+            count(&mut tables[0], "b", "");
+            count(&mut tables[0], "bé", "");
+            count(&mut tables[0], "a", "");
+            assert_eq!(tables[0].spellings(), 4, "round {round}");
+        }
+        let first = harvest(&mut tables[0]);
+        let overflow = "statsd_fast.overflow.counters";
+        let expected = named([("a", 3.0), ("b", 4.0), (overflow, 24_000.0)]);
+        assert_eq!(sums(&registry, &first), expected);
+        assert_eq!(first.tally.folded, [24_000, 0, 0]);
+        assert_eq!(first.tally.recorded, [24_007, 0, 0, 0]);
+        let growth = |names, folded| Growth { names, folded };
+        assert_eq!(first.growth.total(), growth(1, 24_000));
+        let of_app = first.growth.of("app.");
+        assert_eq!(of_app, growth(0, 24_000));
+        assert_eq!(harvest(&mut tables[0]).growth.total(), growth(0, 0));
+        assert_eq!(harvest(&mut tables[1]).growth.total(), growth(1, 0));
+        assert_eq!(registry.brought(), 2);
+    }
+
+    #[test]
+    fn a_name_that_found_no_room_finds_it_when_there_is_some() {
+        let (registry, mut tables) = limited(1, 1, &Options::default());
+        let table = &mut tables[0];
+        count(table, "a", "");
+        (0..3).for_each(|_| count(table, "b", ""));
+        registry.limit(2);
+        (0..3).for_each(|_| count(table, "b", ""));
+        count(table, "c", "");
+        // One of ours has room always, and is no longer folded when it is there.
+        count(table, "own", "");
+        registry.id(Kind::Counter, "own");
+        count(table, "own", "");
+        let overflow = "statsd_fast.overflow.counters";
+        let expected = named([("a", 1.0), ("b", 3.0), ("own", 1.0), (overflow, 5.0)]);
+        assert_eq!(sums(&registry, &harvest(table)), expected);
+    }
+
+    #[test]
+    fn each_kind_is_folded_into_its_own() {
+        let (registry, mut tables) = limited(0, 1, &Options::default());
+        let table = &mut tables[0];
+        let time = |value| Value::Time { value, weight: 1.0 };
+        let line = b"x:1|c:2|ms:3|ms:4|g:m|s";
+        table.begin_packets();
+        for value in [
+            Value::Count(1.0),
+            time(2.0),
+            time(3.0),
+            Value::GaugeSet(4.0),
+            Value::Member(b"m"),
+        ] {
+            // Values of a line without another look-up, too.
+            table.take_odd(Ok(sample("x", "", value)), line);
+        }
+        table.take_stamped(&sample("x", "", Value::Count(7.0)), 100, line, 100);
+        let harvest = harvest(table);
+        assert_eq!(harvest.tally.folded, [6, 0, 0]);
+        assert_eq!(harvest.tally.recorded, [2, 2, 1, 1]);
+        for kind in Kind::ALL {
+            let mut names = Vec::new();
+            registry.catch_up(kind, &mut names);
+            let names: Vec<_> = names.iter().map(|name| &**name).collect();
+            assert_eq!(names, [overflow(kind)]);
+        }
+        assert_eq!(harvest.samples, [2.0, 3.0]);
+        assert_eq!(harvest.points[0].point.value, 7.0);
+        assert_eq!(registry.brought(), 0);
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_is_folded_unless_it_was_there_before() {
+        let options = Options {
+            max_name_length: 10,
+            ..Options::default()
+        };
+        let (registry, mut tables) = limited(9, 2, &options);
+        for (name, tags) in [
+            ("0123456789", ""),
+            ("0123456789a", ""),
+            ("0123", "k:vwxyz"),
+            ("012", "k:vwxyz"),
+            // Its name is short.
+            ("a                     b", ""),
+        ] {
+            count(&mut tables[0], name, tags);
+        }
+        let longest = harvest(&mut tables[0]);
+        let overflow = "statsd_fast.overflow.counters";
+        let known = [("0123456789", 1.0), ("012;k=vwxyz", 1.0), ("a_b", 1.0)];
+        let [a, b, c] = known;
+        let expected = named([a, c, (overflow, 3.0)]);
+        assert_eq!(b.0.len(), 11);
+        assert_eq!(sums(&registry, &longest), expected);
+        assert_eq!(longest.tally.folded, [0, 3, 0]);
+        // Lowered: what is there goes on, also where a worker meets it for the first time.
+        let options = Options {
+            max_name_length: 2,
+            ..options
+        };
+        for table in &mut tables {
+            table.reconfigure(&options);
+            count(table, "0123456789", "");
+            count(table, "new", "");
+            let lower = harvest(table);
+            let expected = named([("0123456789", 1.0), (overflow, 1.0)]);
+            assert_eq!(sums(&registry, &lower), expected);
+        }
+    }
+
+    #[test]
+    fn a_member_that_a_full_set_leaves_out_is_dropped_and_not_taken() {
+        let options = Options {
+            max_set_members: 20,
+            ..Options::default()
+        };
+        let (_, mut tables) = limited(9, 1, &options);
+        let table = &mut tables[0];
+        let mut send = |members: std::ops::Range<u32>| {
+            for n in members {
+                let member = n.to_string();
+                record(table, sample("s", "", Value::Member(member.as_bytes())));
+            }
+        };
+        send(0..30);
+        send(10..30);
+        let harvest = harvest(table);
+        assert_eq!(harvest.sets[0].cell.len(), 20);
+        assert_eq!(harvest.sets[0].hits, 30);
+        assert_eq!(harvest.tally.recorded, [0, 0, 0, 30]);
+        assert_eq!(harvest.tally.members_dropped, 20);
+    }
+
+    #[test]
+    fn timestamps_past_the_limit_are_dropped_and_those_there_go_on() {
+        let mut table = table();
+        let spans = POINTS_MAX / 4096 + 1;
+        let mut stamped = |name: &str, at| {
+            let line = name.as_bytes();
+            table.begin_packets();
+            table.take_stamped(&sample(name, "", Value::Count(1.0)), at, line, 4096);
+        };
+        for span in 0..spans {
+            (0..4096).for_each(|at| stamped(&format!("n{span}"), at + 496));
+        }
+        (0..10).for_each(|at| stamped("n0", at + 496));
+        let harvest = harvest(&mut table);
+        assert_eq!(harvest.points.len(), POINTS_MAX);
+        let sum: f64 = harvest.points.iter().map(|it| it.point.value).sum();
+        assert_eq!(sum, POINTS_MAX as f64 + 10.0);
+        assert_eq!(harvest.tally.recorded, [sum as u64, 0, 0, 0]);
+        assert_eq!(harvest.tally.stamped_dropped, 4096);
+    }
+
+    #[test]
+    fn while_memory_is_short_nothing_is_new_and_what_is_there_goes_on() {
+        let (registry, mut tables) = limited(9, 1, &Options::default());
+        let table = &mut tables[0];
+        let time = Value::Time {
+            value: 1.0,
+            weight: 1.0,
+        };
+        let send = |table: &mut Table, old: &str| {
+            table.begin_batch(Stamp(1));
+            count(table, old, "");
+            (0..300).for_each(|_| record(table, sample(old, "", time)));
+            for member in [b"1", b"2"] {
+                record(table, sample(old, "", Value::Member(member)));
+            }
+            table.begin_packets();
+            table.take_stamped(&sample(old, "", Value::GaugeSet(1.0)), 5, b"", 5);
+        };
+        send(table, "old");
+        let usual = harvest(table);
+        assert_eq!(usual.tally.recorded, [1, 300, 1, 2]);
+        assert_eq!((usual.samples.len(), usual.points.len()), (300, 1));
+        registry.set_short(true);
+        send(table, "old");
+        send(table, "new");
+        count(table, "oléd", "");
+        let spelled = table.spellings();
+        count(table, "old\x01", "");
+        let short = harvest(table);
+        assert_eq!(short.tally.recorded, [4, 600, 0, 0]);
+        assert_eq!(short.tally.folded, [0, 0, 303]);
+        let dropped = (short.tally.members_dropped, short.tally.stamped_dropped);
+        assert_eq!(dropped, (4, 2));
+        assert!(short.timers.iter().all(|timer| timer.histogram.is_some()));
+        assert_eq!(short.points.len() + short.sets.len(), 0);
+        assert_eq!(table.timers.cells[0].cell.samples.capacity(), 0);
+        assert_eq!(table.spellings(), spelled);
+        registry.set_short(false);
+        send(table, "new");
+        let again = harvest(table);
+        assert_eq!(again.tally.recorded, [1, 300, 1, 2]);
+        assert_eq!((again.samples.len(), again.points.len()), (300, 1));
+    }
+
+    #[test]
+    fn a_spelling_far_longer_than_its_name_has_no_place_of_its_own() {
+        let mut table = table();
+        for n in 0..500 {
+            count(&mut table, &format!("a{}b", " ".repeat(100 + n)), "");
+        }
+        assert_eq!(table.spellings(), 1);
+        assert_eq!(harvest(&mut table).counters[0].cell, 500.0);
     }
 }

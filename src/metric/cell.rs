@@ -25,6 +25,9 @@ pub struct Stamp(pub u64);
 /// the resolution in time and bounds the memory: 16 KiB for the busiest gauge of a worker.
 pub const GAUGE_DELTAS: usize = 1024;
 
+/// The same for a gauge that was merged of many: workers, or harvests of a long interval.
+pub const MERGED_DELTAS: usize = 16 * GAUGE_DELTAS;
+
 /// Writes to one gauge in one interval.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Gauge {
@@ -61,6 +64,9 @@ impl Gauge {
         }
         self.deltas
             .sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        while self.deltas.len() > MERGED_DELTAS {
+            self.halve();
+        }
     }
 
     /// The gauge after these writes, when it held `before`.
@@ -107,7 +113,8 @@ impl Gauge {
             let (first, second) = (self.deltas[2 * pair], self.deltas[2 * pair + 1]);
             self.deltas[pair] = (second.0, first.1 + second.1);
         }
-        self.deltas.truncate(pairs);
+        // One without a neighbour stays.
+        self.deltas.drain(pairs..2 * pairs);
     }
 }
 
@@ -320,6 +327,14 @@ mod tests {
         }
         assert!(busy.deltas.len() <= GAUGE_DELTAS);
         assert_eq!(busy.after(None), 100_000.0);
+        let mut merged = Gauge::default();
+        for harvest in 0..100 {
+            let mut part = Gauge::default();
+            (0..999).for_each(|n| part.add(Stamp(harvest * 1000 + n), 1.0));
+            merged.merge(&part);
+            assert!(merged.deltas.len() <= MERGED_DELTAS);
+        }
+        assert_eq!(merged.after(None), 99_900.0);
     }
 
     proptest! {

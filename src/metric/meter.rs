@@ -147,19 +147,19 @@ pub const METERS: &[Meter] = &[
     meter(
         "folded.names",
         false,
-        "values taken under `statsd_fast.overflow.` because there were `maxNames` names before theirs",
+        "values put under `statsd_fast.overflow.` because there were `maxNames` names before theirs",
         |t, _| t.folded[Fold::Names as usize],
     ),
     meter(
         "folded.name_length",
         false,
-        "values taken under `statsd_fast.overflow.` because their names are longer than `maxNameLength`",
+        "values put under `statsd_fast.overflow.` because their names are longer than `maxNameLength`",
         |t, _| t.folded[Fold::Length as usize],
     ),
     meter(
         "folded.memory",
         false,
-        "values taken under `statsd_fast.overflow.` because their names came with memory above `memoryLimit`",
+        "values put under `statsd_fast.overflow.` because their names came with memory above `memoryLimit`",
         |t, _| t.folded[Fold::Memory as usize],
     ),
     meter(

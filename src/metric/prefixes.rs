@@ -3,8 +3,8 @@
 //! A heavy-hitter sketch: a name adds to each of its prefixes, and whoever makes names without end makes one
 //! prefix large. Space-Saving in the form of Misra and Gries, to which it comes (Agarwal et al., "Mergeable
 //! Summaries", 2012): up to twice [`PREFIXES`] counters; when there are more, the largest that goes is taken
-//! off all that stay. No count lacks more than all counts together divided by [`PREFIXES`], whatever order they
-//! come in and however parts of them are merged, and a prefix with more than that is there.
+//! off all that stay. No count lacks more than all counts together divided by [`PREFIXES`], whatever order
+//! they come in and however parts of them are merged, and a prefix with more than that is there.
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;

@@ -376,5 +376,19 @@ mod tests {
             ["a", "b", "c", "d"].map(|name| hasher.hash_one(name))
         };
         assert_ne!(hashes(&Registry::new()), hashes(&Registry::new()));
+        // Names that all have one hash, but for 52 bits of it, for who knows a seed are spread here.
+        let known = foldhash::fast::FixedState::with_seed(7);
+        let all = (0_u64..).map(|n| format!("{n:x}"));
+        let colliding = all.filter(|name| known.hash_one(name.as_str()) >> 52 == 0);
+        let registry = Registry::new();
+        let hasher = registry.kinds[0].ids.hasher();
+        let mut places = [0; 16];
+        for name in colliding.take(320) {
+            places[(hasher.hash_one(name.as_str()) >> 60) as usize] += 1;
+        }
+        assert!(
+            places.iter().all(|names| (2..60).contains(names)),
+            "{places:?}"
+        );
     }
 }

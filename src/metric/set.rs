@@ -340,6 +340,33 @@ mod tests {
         }
     }
 
+    /// Members that lie in one place for whoever hashes with a seed that is known.
+    #[test]
+    fn members_that_collide_for_who_knows_another_seed_do_not_here() {
+        use foldhash::fast::FixedState;
+        const MEMBERS: usize = 400;
+        let known = FixedState::with_seed(7);
+        let all = (0_u64..).map(|n| Member::from(format!("{n:x}").as_bytes()));
+        let colliding = all.filter(|member| known.hash_one(member) & 1023 == 0);
+        let colliding: Vec<_> = colliding.take(MEMBERS).collect();
+        let looks = |members: &Members, hash: &dyn Fn(&Member) -> u64, member| {
+            let (first, at) = (
+                members.first(hash(member)),
+                members.find(member, members.hash(member)),
+            );
+            (at.wrapping_sub(first) & (members.places.len() - 1)) + 1
+        };
+        let members: Members = colliding.iter().cloned().collect();
+        assert_eq!(members.places.len(), 1024);
+        let hash = |member: &Member| members.hash(member);
+        let all: usize = colliding.iter().map(|it| looks(&members, &hash, it)).sum();
+        // Four in ten places are in use: one look and a third is the mean.
+        assert!(all < MEMBERS * 2, "{all}");
+        // In the place where they would all be looked for, few are.
+        let of_known = |member: &&Member| members.first(hash(member)) == 0;
+        assert!(colliding.iter().filter(of_known).count() < 12);
+    }
+
     proptest! {
         /// A set of the standard library is the twin.
         #[test]
