@@ -1,5 +1,5 @@
-//! Names, members and memory without end, sent to the real server: what is there goes on, what finds no room is
-//! counted, and memory does not follow.
+//! Names, members and memory without end, sent to the real server: what is there goes on, what finds no room
+//! is counted, and memory does not follow.
 
 #[allow(
     dead_code,

@@ -372,6 +372,7 @@ fn add(sum: &mut f64, by: f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metric::harvest::StampedPart;
 
     #[test]
     fn gauges_of_an_earlier_process_live_no_longer_than_fresh_ones() {
@@ -403,6 +404,36 @@ mod tests {
         assert_eq!(surviving[0], all(&[("new", 3), ("old", 2), ("none", 1)]));
         assert_eq!(surviving[1], all(&[("new", 2), ("old", 1)]));
         assert_eq!(surviving[2], all(&[("new", 1)]));
+    }
+
+    #[test]
+    fn times_past_the_limit_are_told_and_those_there_go_on() {
+        let mut state = State::new(&Options::default());
+        let mut bring = |kind, times: std::ops::Range<usize>| {
+            let mut harvest = Harvest::default();
+            harvest.points.extend(times.map(|at| StampedPart {
+                kind,
+                id: NameId(0),
+                at: at as i64,
+                point: Point {
+                    value: 1.0,
+                    written: cell::Stamp(1),
+                },
+            }));
+            state.absorb(&mut harvest)
+        };
+        assert_eq!(bring(Kind::Counter, 0..POINTS_MAX - 10), [0; 4]);
+        assert_eq!(bring(Kind::Gauge, 0..12), [0, 0, 2, 0]);
+        assert_eq!(
+            bring(Kind::Counter, POINTS_MAX - 20..POINTS_MAX),
+            [10, 0, 0, 0]
+        );
+        state.counters.names = vec!["c".into()];
+        state.gauges.names = vec!["g".into()];
+        let points = state.take_points();
+        assert_eq!(points.len(), POINTS_MAX);
+        let sum: f64 = points.iter().map(|it| it.value).sum();
+        assert_eq!(sum, POINTS_MAX as f64 + 10.0);
     }
 
     #[test]

@@ -24,6 +24,11 @@ const ORDERS_MAX: u8 = 8;
 /// names one. Whoever spells a name in ever other ways fills some 50 MB with them.
 pub const SPELLINGS_SPARE: usize = 1 << 18;
 
+/// Bytes of long spellings with a slot: so many for each name,
+const LONG_MEAN: usize = 256;
+/// and so many besides.
+const LONG_SPARE: usize = 64 << 20;
+
 /// What becomes of a spelling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admitted {
@@ -114,16 +119,22 @@ impl Admission {
         std::mem::take(&mut self.growth)
     }
 
+    /// Whether the name of a spelling is known to be dropped.
+    #[inline]
+    pub fn drops(&self, spelling: &Spelling<'_>) -> bool {
+        self.dropped.0.find(spelling).is_some()
+    }
+
     /// Decides about a spelling that is in no slot. `seeds` are those it was hashed with, always the same,
-    /// and `slots` those that are in use.
+    /// and `slots` those there are.
     pub fn admit(
         &mut self,
         kind: Kind,
         spelling: &Spelling<'_>,
         seeds: &Seeds,
-        slots: usize,
+        slots: &Slots,
     ) -> Admitted {
-        if self.dropped.find(spelling).is_some() {
+        if self.drops(spelling) {
             return Admitted::Dropped;
         }
         let openings = self.registry.openings();
@@ -152,11 +163,7 @@ impl Admission {
         if is_new {
             self.growth.add(&stored.shown, Growth::NAME);
         }
-        let bytes = spelling.name.len() + spelling.tags.len();
-        // Blanks without end are one `_`: a spelling may be far longer than what it stands for.
-        let is_usual = bytes <= 2 * stored.shown.len() + 64;
-        let has_room = slots < self.registry.brought() + SPELLINGS_SPARE;
-        if !is_usual || !has_room || self.registry.is_short() {
+        if self.registry.is_short() || !self.has_place(spelling, &written, slots) {
             return Admitted::Shared(id);
         }
         if let Some(sorted) = &written.sorted
@@ -166,6 +173,16 @@ impl Admission {
         }
         let keyless = written.keyless;
         Admitted::Own { id, keyless }
+    }
+
+    /// Whether a spelling may have a slot of its own beside those that have one.
+    fn has_place(&self, spelling: &Spelling<'_>, written: &Tagged, slots: &Slots) -> bool {
+        let names = self.registry.brought();
+        let bytes = spelling.name.len() + spelling.tags.len();
+        // Blanks without end are one `_`: a spelling may be far longer than what it stands for.
+        bytes <= 2 * written.shown.len() + 64
+            && slots.used() < names + SPELLINGS_SPARE
+            && slots.long_bytes() + bytes <= names.saturating_mul(LONG_MEAN) + LONG_SPARE
     }
 
     /// What a spelling stands for. Nothing when a rule drops it.
@@ -312,24 +329,57 @@ mod tests {
         }
     }
 
+    /// A worker's spellings, each of them another one of the name `a` or `b`.
     #[test]
     fn spellings_have_a_place_as_long_as_there_are_not_far_more_than_names() {
+        let seeds = Seeds::random();
         let registry = Arc::new(Registry::new());
         let mut admission = Admission::new(&Options::default(), registry);
-        let seeds = Seeds::random();
-        let mut admit = |name: &str, slots| {
+        let mut admit = |name: &str, tags: &str, slots: &mut Slots| {
             let mut window = [b':'; BLOCK];
-            window[..name.len()].copy_from_slice(name.as_bytes());
-            let (name, tags, value) = (name.as_bytes(), &b""[..], Value::Count(1.0));
+            let shown = name.len().min(BLOCK);
+            window[..shown].copy_from_slice(&name.as_bytes()[..shown]);
+            let (name, tags, value) = (name.as_bytes(), tags.as_bytes(), Value::Count(1.0));
             let spelling = seeds.spelling(&Sample { name, tags, value }, &window);
-            admission.admit(Kind::Counter, &spelling, &seeds, slots)
+            let admitted = admission.admit(Kind::Counter, &spelling, &seeds, slots);
+            if let Admitted::Own { id, .. } = admitted {
+                slots.make_room(&seeds);
+                slots.insert(&spelling, id, 0);
+            }
+            admitted
         };
-        let own = |id| Admitted::Own { id, keyless: 0 };
-        let id = NameId(0);
-        assert_eq!(admit("a", 0), own(id));
-        assert_eq!(admit("a\x01", SPELLINGS_SPARE), own(id));
-        assert_eq!(admit("a\x02", SPELLINGS_SPARE + 1), Admitted::Shared(id));
+        let spelled = |n: usize| {
+            let byte = |digit: usize| char::from(1 + (digit % 30) as u8);
+            let mut name = "a".to_owned();
+            name.extend([n, n / 30, n / 900, n / 27_000].map(byte));
+            name.replace(['\t', '\n', '\x0b', '\x0c', '\r'], "")
+        };
+        let own = |id| Admitted::Own {
+            id: NameId(id),
+            keyless: 0,
+        };
+        let shared = Admitted::Shared(NameId(0));
+        let mut slots = Slots::default();
+        assert_eq!(admit("a", "", &mut slots), own(0));
+        let mut n = 0;
+        while slots.used() <= SPELLINGS_SPARE {
+            // Some of them come twice, and are in their slots.
+            if admit(&spelled(n), "", &mut slots) == shared {
+                break;
+            }
+            n += 1;
+        }
+        assert_eq!(slots.used(), SPELLINGS_SPARE + 1);
+        assert_eq!(admit("a\x01\x01\x01\x01\x01\x01", "", &mut slots), shared);
         // A new name makes room for itself.
-        assert_eq!(admit("b", SPELLINGS_SPARE + 1), own(NameId(1)));
+        assert_eq!(admit("b", "", &mut slots), own(1));
+        assert_eq!(admit("b\x01", "", &mut slots), Admitted::Shared(NameId(1)));
+
+        let mut slots = Slots::default();
+        let long = "x".repeat(4000);
+        let sent = (0..20_000).map(|n| admit("c", &format!("k:{long}{}", spelled(n)), &mut slots));
+        let places = sent.filter(|it| matches!(it, Admitted::Own { .. })).count();
+        assert_eq!(slots.used(), places);
+        assert!((16_000..17_000).contains(&places), "{places}");
     }
 }

@@ -64,6 +64,11 @@ impl Slots {
         self.entries.len()
     }
 
+    /// Bytes of long spellings.
+    pub fn long_bytes(&self) -> usize {
+        self.long.len()
+    }
+
     /// Bytes of all it holds.
     pub fn memory(&self) -> usize {
         size_of_val(&self.entries[..]) + self.long.len()
@@ -293,7 +298,7 @@ mod tests {
         looks
     }
 
-    /// Names that lie in one slot for whoever knows the seeds, as a sender would if they were always the same.
+    /// Names that lie in one slot for who knows the seeds, as a sender would if they were always the same.
     fn colliding(seeds: &Seeds, slots: u64, names: usize) -> Vec<String> {
         let all = (0_u64..).map(|n| format!("{n:x}"));
         let hits =

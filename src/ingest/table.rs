@@ -507,14 +507,20 @@ impl Table {
     #[cold]
     #[inline(never)]
     fn unknown(&mut self, kind: Kind, spelling: &Spelling<'_>) -> Option<usize> {
+        // First and alone: rules are there to drop what comes often.
+        if self.admission.drops(spelling) {
+            self.tally.mapped_dropped += 1;
+            return None;
+        }
         let place = self.admit(kind, spelling);
         self.count_place(place)
     }
 
     /// Takes a spelling in that is not in a slot, unless its name is dropped.
+    #[inline(never)]
     fn admit(&mut self, kind: Kind, spelling: &Spelling<'_>) -> Place {
-        let slots = self.slots.used();
-        match self.admission.admit(kind, spelling, &self.seeds, slots) {
+        let admitted = (self.admission).admit(kind, spelling, &self.seeds, &self.slots);
+        match admitted {
             Admitted::Dropped => Place::Dropped,
             Admitted::Shared(id) => {
                 let spelled = admission::shared_spelling(id);

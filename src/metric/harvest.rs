@@ -111,8 +111,8 @@ pub struct Tally {
     pub rejected: [u64; Reject::ALL.len()],
     /// Values whose names a rule drops.
     pub mapped_dropped: u64,
-    /// Values put under a name of ours because theirs found no room, by [`Fold`]. Of those some may have found
-    /// none there, as members of a set do.
+    /// Values put under a name of ours because theirs found no room, by [`Fold`]. Of those some may have
+    /// found none there, as members of a set do.
     pub folded: [u64; Fold::ALL.len()],
     /// Members left out of sets that have as many as they may.
     pub members_dropped: u64,
