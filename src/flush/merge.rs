@@ -372,7 +372,7 @@ fn add(sum: &mut f64, by: f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metric::harvest::StampedPart;
+    use crate::metric::harvest::{StampedPart, TimerPart};
 
     #[test]
     fn gauges_of_an_earlier_process_live_no_longer_than_fresh_ones() {
@@ -404,6 +404,37 @@ mod tests {
         assert_eq!(surviving[0], all(&[("new", 3), ("old", 2), ("none", 1)]));
         assert_eq!(surviving[1], all(&[("new", 2), ("old", 1)]));
         assert_eq!(surviving[2], all(&[("new", 1)]));
+    }
+
+    #[test]
+    fn timers_keep_fewer_samples_while_memory_is_short() {
+        let options = Options::default();
+        let mut state = State::new(&options);
+        let mut folded = |short| {
+            state.set_short(short, &options);
+            for _ in 0..2 {
+                let mut harvest = Harvest::default();
+                harvest.samples.extend([1.0; 200]);
+                harvest.timers.push(TimerPart {
+                    id: NameId(0),
+                    hits: 200,
+                    samples: 200,
+                    weights: 0,
+                    weight: 200.0,
+                    histogram: None,
+                });
+                state.absorb(&mut harvest);
+            }
+            let timer = state.timers.cells[0].as_ref().expect("it is alive");
+            let (kept, histogram) = (timer.samples.len(), timer.histogram.as_ref());
+            let folded = histogram.map(|it| it.all_moments().count);
+            state.reset(&options);
+            let timer = state.timers.cells[0].as_ref().expect("it is alive");
+            (kept, folded, timer.samples.capacity() > 0)
+        };
+        assert_eq!(folded(false), (400, None, true));
+        assert_eq!(folded(true), (0, Some(400), false));
+        assert_eq!(folded(false), (400, None, true));
     }
 
     #[test]

@@ -133,8 +133,10 @@ mod tests {
 
     #[test]
     fn what_was_folded_is_said_with_the_limit_and_the_prefix() {
-        let mut tally = Tally::default();
-        tally.folded = [7, 0, 2];
+        let tally = Tally {
+            folded: [7, 0, 2],
+            ..Tally::default()
+        };
         let said = folded(&tally, Some("app.users."));
         let begin = "9 values of new names went into statsd_fast.overflow.* in this interval, past the limit \
                      of maxNames and memoryLimit; most names that came begin with \"app.users.\". Take";
