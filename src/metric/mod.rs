@@ -2,7 +2,8 @@
 //!
 //! `ingest` reads a line into a [`sample::Sample`], collects samples in [`cell`]s and moves an
 //! interval's worth of them into a [`harvest::Harvest`]; `flush` turns harvests into a
-//! [`snapshot::Snapshot`]; `deliver` encodes it. [`registry`] is where a name becomes a number.
+//! [`snapshot::Snapshot`]; `deliver` encodes it. [`registry`] is where a name becomes a number,
+//! and [`retired`] are numbers whose names are gone.
 //! [`copied`] goes past all that: datagrams as they came, from `ingest` to the repeater in `deliver`.
 //! [`prefixes`] tells under which of them names grow.
 //! [`kept`] is what `flush` and `deliver` leave for the next process.
@@ -16,6 +17,7 @@ pub mod meter;
 pub mod name;
 pub mod prefixes;
 pub mod registry;
+pub mod retired;
 pub mod sample;
 pub mod set;
 pub mod snapshot;
