@@ -12,6 +12,7 @@ use super::slots::Slots;
 use super::{Dialect, Options};
 use crate::metric::prefixes::{Growth, Prefixes};
 use crate::metric::registry::{Fold, Found, NameId, Registry};
+use crate::metric::retired::Retired;
 use crate::metric::sample::Kind;
 use foldhash::fast::RandomState;
 use std::hash::BuildHasher;
@@ -68,8 +69,9 @@ pub struct Admission {
     scratch: String,
     /// Dialect auto: read tags that stand in names.
     name_tags: bool,
-    /// How often the tags of a name, as it comes, were spelled out of order: by the hash of that name.
-    orders: hashbrown::HashMap<(Kind, u64), u8, RandomState>,
+    /// How often the tags of a name, as it comes, were spelled out of order, and what name it became: by the
+    /// hash of that name.
+    orders: hashbrown::HashMap<(Kind, u64), (u8, NameId), RandomState>,
 }
 
 /// The spelling of the slot that spellings of a name share. Whoever shuffles ten tags can spell them in three
@@ -167,12 +169,26 @@ impl Admission {
             return Admitted::Shared(id);
         }
         if let Some(sorted) = &written.sorted
-            && !self.is_one_of_few(kind, sorted)
+            && !self.is_one_of_few(kind, sorted, id)
         {
             return Admitted::Shared(id);
         }
         let keyless = written.keyless;
         Admitted::Own { id, keyless }
+    }
+
+    /// Bytes of what it remembers.
+    pub fn memory(&self) -> usize {
+        self.dropped.0.memory() + self.folded.0.memory() + self.orders.allocation_size()
+    }
+
+    /// Forgets what it remembers of names that are gone.
+    pub fn forget(&mut self, retired: &Retired) {
+        self.orders
+            .retain(|(kind, _), (_, became)| !retired.contains(*kind, *became));
+        if self.orders.len() * 4 < self.orders.capacity() {
+            self.orders.shrink_to_fit();
+        }
     }
 
     /// Whether a spelling may have a slot of its own beside those that have one.
@@ -242,9 +258,10 @@ impl Admission {
 
     /// Whether a spelling whose tags are not in the order of the alphabet is one of the first few of its name
     /// as it comes: many names that a rule makes one are not many orders of its tags.
-    fn is_one_of_few(&mut self, kind: Kind, sorted: &str) -> bool {
+    fn is_one_of_few(&mut self, kind: Kind, sorted: &str, id: NameId) -> bool {
         let name = self.orders.hasher().hash_one(sorted);
-        let spellings = self.orders.entry((kind, name)).or_default();
+        let (spellings, became) = self.orders.entry((kind, name)).or_default();
+        *became = id;
         let is_one = *spellings < ORDERS_MAX;
         *spellings += u8::from(is_one);
         is_one

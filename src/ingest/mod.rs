@@ -312,8 +312,11 @@ impl Intake for Recording<'_> {
             generation,
         } = self;
         let answered = hand_over(*worker, number, source, table, link);
-        if answered && let Some(options) = link.wanted.news(generation) {
-            table.reconfigure(&options);
+        if answered {
+            if let Some(options) = link.wanted.news(generation) {
+                table.reconfigure(&options);
+            }
+            table.sweep();
         }
         answered
     }

@@ -14,6 +14,8 @@ const SLOTS_MIN: usize = 64;
 /// cache, so below that emptiness costs little, and a spelling that is not in its first slot costs a
 /// branch that nobody can foresee.
 const SPARSE: usize = 1 << 14;
+/// Bytes of long spellings from which on it is worth a walk through all slots to get half of them back.
+const LONG_MANY: usize = 1 << 16;
 
 /// One spelling: 64 bytes, one cache line.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +40,8 @@ pub struct Slots {
     used: usize,
     /// Bytes of long spellings, one after another.
     long: Vec<u8>,
+    /// Of those, bytes of spellings that were removed.
+    long_gone: usize,
 }
 
 impl Default for Slots {
@@ -47,6 +51,7 @@ impl Default for Slots {
             entries: vec![Entry::default(); SLOTS_MIN],
             used: 0,
             long: Vec::new(),
+            long_gone: 0,
         }
     }
 }
@@ -139,12 +144,90 @@ impl Slots {
     /// Makes room for one more. Returns whether entries have moved: then whoever remembers a slot has to look
     /// it up again.
     pub fn make_room(&mut self, seeds: &Seeds) -> bool {
-        let eighths = if self.entries.len() < SPARSE { 1 } else { 5 };
-        let full = self.used * 8 >= self.entries.len() * eighths;
+        let full = self.used >= room(self.entries.len());
         if full {
-            self.grow(seeds);
+            self.resize(self.entries.len() * 2, seeds);
         }
         full
+    }
+
+    /// Removes the entries that are `gone` from a run of slots that begins at `from`, and returns where the
+    /// next run begins; nothing after the last. Entries move, none of them behind the part that was looked at
+    /// without having been looked at; [`Slots::insert`] may come in between, [`Slots::make_room`] only if it
+    /// does not move entries.
+    pub fn remove(
+        &mut self,
+        from: usize,
+        run: usize,
+        seeds: &Seeds,
+        gone: impl Fn(&Entry) -> bool,
+    ) -> Option<usize> {
+        let end = self.entries.len().min(from.saturating_add(run));
+        let mut slot = from;
+        while slot < end {
+            // One that moved here is yet to be looked at.
+            if self.entries[slot].is_used() && gone(&self.entries[slot]) {
+                self.vacate(slot, seeds);
+            } else {
+                slot += 1;
+            }
+        }
+        (end < self.entries.len()).then_some(end)
+    }
+
+    /// Empties a slot, and moves entries behind it up, so that each is found without a hole on the way.
+    fn vacate(&mut self, slot: usize, seeds: &Seeds) {
+        let key = &self.entries[slot].key;
+        if key.is_long() {
+            let (name, tags) = key.place();
+            self.long_gone += name.len() + tags.len();
+        }
+        let (mut hole, mut next) = (slot, slot);
+        loop {
+            next = self.first(next as u64 + 1);
+            let entry = &self.entries[next];
+            if !entry.is_used() {
+                break;
+            }
+            // How far it is from where it is looked for first, and from the hole.
+            let away = self.first((next as u64).wrapping_sub(seeds.hash(&entry.key)));
+            let back = self.first((next as u64).wrapping_sub(hole as u64));
+            if away >= back {
+                self.entries[hole] = std::mem::take(&mut self.entries[next]);
+                hole = next;
+            }
+        }
+        self.entries[hole] = Entry::default();
+        self.used -= 1;
+    }
+
+    /// Gives back what is far too much room for what is left. Returns whether entries have moved, as
+    /// [`Slots::make_room`].
+    pub fn let_go(&mut self, seeds: &Seeds) -> bool {
+        if self.long_gone > LONG_MANY && self.long_gone * 2 > self.long.len() {
+            self.compact();
+        }
+        let mut slots = SLOTS_MIN;
+        while room(slots) < self.used * 2 {
+            slots *= 2;
+        }
+        let large = slots * 4 <= self.entries.len();
+        if large {
+            self.resize(slots, seeds);
+        }
+        large
+    }
+
+    /// Moves the bytes of long spellings together.
+    fn compact(&mut self) {
+        let mut long = Vec::with_capacity(self.long.len() - self.long_gone);
+        for entry in self.entries.iter_mut().filter(|entry| entry.key.is_long()) {
+            let (name, tags) = entry.key.place();
+            entry.key = entry.key.at(long.len());
+            long.extend_from_slice(&self.long[name.start..tags.end]);
+        }
+        self.long = long;
+        self.long_gone = 0;
     }
 
     /// Takes in a spelling that was not found, after [`Slots::make_room`], and returns its slot.
@@ -174,9 +257,8 @@ impl Slots {
         slot
     }
 
-    /// Twice the slots.
-    fn grow(&mut self, seeds: &Seeds) {
-        let slots = self.entries.len() * 2;
+    /// So many slots, enough for all.
+    fn resize(&mut self, slots: usize, seeds: &Seeds) {
         let mut entries = Vec::with_capacity(slots);
         prefer_huge_pages(entries.spare_capacity_mut());
         entries.resize(slots, Entry::default());
@@ -189,7 +271,25 @@ impl Slots {
     }
 }
 
+/// Spellings that so many slots take.
+fn room(slots: usize) -> usize {
+    let eighths = if slots < SPARSE { 1 } else { 5 };
+    (slots * eighths).div_ceil(8)
+}
+
 impl Entry {
+    /// Whether it is in use.
+    #[inline(always)]
+    pub fn is_used(&self) -> bool {
+        !self.key.is_none()
+    }
+
+    /// What it collects.
+    #[inline(always)]
+    pub fn kind(&self) -> Kind {
+        self.key.kind()
+    }
+
     /// Whether it is a counter that got a value since the last harvest.
     #[inline(always)]
     pub fn is_counted(&self) -> bool {
@@ -263,6 +363,100 @@ mod tests {
                 prop_assert_eq!(slots.entry(slot).id, NameId(*id));
             }
         }
+    }
+
+    type Named = (usize, String, String);
+
+    fn named() -> impl Strategy<Value = Named> {
+        let name = "[a-c]{1,3}|[ab]{50,52}";
+        let tags = "|[ab]{0,2}|[ab]{40}";
+        (0..4usize, name, tags)
+    }
+
+    proptest! {
+        /// Spellings come and go, and a walk goes through the table in runs while others come.
+        #[test]
+        fn what_is_removed_is_gone_and_nothing_else(
+            rounds in proptest::collection::vec(
+                (
+                    proptest::collection::vec(named(), 0..120),
+                    any::<u64>(),
+                    1..200usize,
+                ),
+                1..8,
+            ),
+        ) {
+            let seeds = Seeds::random();
+            let (mut slots, mut twin) = (Slots::default(), HashMap::new());
+            let mut ids = 0;
+            for (names, sieve, run) in &rounds {
+                let mut names = names.iter();
+                let mut enter = |slots: &mut Slots, twin: &mut HashMap<_, u32>, ids: &mut u32| {
+                    let (kind, name, tags) = names.next()?;
+                    let wanted = spelling(&seeds, *kind, name.as_bytes(), tags.as_bytes(), b':');
+                    let mut moved = false;
+                    if slots.find(&wanted).is_none() {
+                        moved = slots.make_room(&seeds);
+                        slots.insert(&wanted, NameId(*ids), 0);
+                        twin.insert((*kind, name.clone(), tags.clone()), *ids);
+                        *ids += 1;
+                    }
+                    Some(moved)
+                };
+                for _ in 0..60 {
+                    enter(&mut slots, &mut twin, &mut ids);
+                }
+                let last = ids;
+                // Those that come during the walk stay.
+                let gone = |id: u32| id < last && sieve >> (id % 64) & 1 == 1;
+                let mut at = Some(0);
+                while let Some(from) = at {
+                    at = slots.remove(from, *run, &seeds, |entry| gone(entry.id.0));
+                    if enter(&mut slots, &mut twin, &mut ids) == Some(true) {
+                        at = Some(0);
+                    }
+                }
+                twin.retain(|_, id| !gone(*id));
+                slots.let_go(&seeds);
+                slots.compact();
+                prop_assert_eq!(slots.used(), twin.len());
+                prop_assert!(slots.used() <= room(slots.slots()));
+                for ((kind, name, tags), id) in &twin {
+                    let wanted = spelling(&seeds, *kind, name.as_bytes(), tags.as_bytes(), 0);
+                    let slot = slots.find(&wanted).expect("it is there");
+                    prop_assert_eq!(slots.entry(slot).id, NameId(*id));
+                }
+                let ids = slots.entries.iter().filter(|entry| entry.is_used());
+                prop_assert!(ids.filter(|entry| gone(entry.id.0)).count() == 0);
+                let lengths = twin.keys().map(|(_, name, tags)| (name.len() + tags.len(), !tags.is_empty()));
+                let long = lengths.filter(|(bytes, tagged)| bytes + usize::from(*tagged) > 46);
+                let long: usize = long.map(|(bytes, _)| bytes).sum();
+                prop_assert_eq!((slots.long.len(), slots.long_gone), (long, 0));
+            }
+        }
+    }
+
+    #[test]
+    fn a_table_of_which_little_is_left_shrinks() {
+        let seeds = Seeds::random();
+        let mut slots = Slots::default();
+        for n in 0..100_000u32 {
+            let name = format!("{n:060}");
+            slots.make_room(&seeds);
+            let spelling = spelling(&seeds, 0, name.as_bytes(), b"", b':');
+            slots.insert(&spelling, NameId(n), 0);
+        }
+        let full = slots.memory();
+        assert!(!slots.let_go(&seeds), "there is no room to give back");
+        assert_eq!(slots.memory(), full);
+        assert_eq!(
+            slots.remove(0, usize::MAX, &seeds, |entry| entry.id.0 >= 8),
+            None
+        );
+        assert!(slots.let_go(&seeds));
+        // Twice the room that eight need, since more are likely.
+        assert_eq!((slots.used(), slots.slots()), (8, 2 * SLOTS_MIN));
+        assert_eq!(slots.memory(), 2 * SLOTS_MIN * 64 + 8 * 60);
     }
 
     #[test]

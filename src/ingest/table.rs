@@ -14,6 +14,7 @@ use super::{Dialect, Stamps};
 use crate::metric::cell::{Gauge, POINTS_MAX, Point, SAMPLES_WHEN_SHORT, Spare, Stamp, Timer};
 use crate::metric::harvest::{Harvest, Part, StampedPart, Tally, TimerPart};
 use crate::metric::registry::{Fold, NameId, Registry, overflow};
+use crate::metric::retired::Retired;
 use crate::metric::sample::{Kind, Reject, Sample, Value};
 use crate::metric::set::{Insertion, Member, Members};
 use crate::runtime::sys::memory::prefetch;
@@ -27,6 +28,9 @@ const LARGE: usize = 8192;
 /// Members of sets that are looked for together: as many places as a core has fetched at once.
 const ARRIVING: usize = 16;
 
+/// Cells from which on it is worth a walk through all slots to move few of them together.
+const CELLS_MANY: usize = 1024;
+
 /// Cells of one kind, with those that were touched since the last harvest.
 #[derive(Debug)]
 struct Cells<C> {
@@ -34,6 +38,8 @@ struct Cells<C> {
     /// The cell of a name, so that all its spellings find the same one.
     by_id: hashbrown::HashMap<NameId, u32, RandomState>,
     touched: Vec<u32>,
+    /// Cells of no name.
+    free: Vec<u32>,
 }
 
 impl<C> Default for Cells<C> {
@@ -42,6 +48,7 @@ impl<C> Default for Cells<C> {
             cells: Vec::new(),
             by_id: hashbrown::HashMap::default(),
             touched: Vec::new(),
+            free: Vec::new(),
         }
     }
 }
@@ -49,13 +56,56 @@ impl<C> Default for Cells<C> {
 impl<C: Default> Cells<C> {
     fn of(&mut self, id: NameId) -> u32 {
         *self.by_id.entry(id).or_insert_with(|| {
-            self.cells.push(Part {
-                id,
-                hits: 0,
-                cell: C::default(),
-            });
+            let (hits, cell) = (0, C::default());
+            let part = Part { id, hits, cell };
+            if let Some(free) = self.free.pop() {
+                self.cells[free as usize] = part;
+                return free;
+            }
+            self.cells.push(part);
             u32::try_from(self.cells.len() - 1).expect("fewer than 2^32 names")
         })
+    }
+
+    /// Frees the cells of these names, which have collected nothing since the last harvest.
+    fn forget(&mut self, ids: impl Iterator<Item = NameId>) {
+        for cell in ids.filter_map(|id| self.by_id.remove(&id)) {
+            debug_assert_eq!(self.cells[cell as usize].hits, 0);
+            self.cells[cell as usize] = Part::default();
+            self.free.push(cell);
+        }
+    }
+
+    /// Bytes of it, and of what is in the cells by `inside`.
+    fn memory(&self, inside: impl Fn(&C) -> usize) -> usize {
+        self.cells.capacity() * size_of::<Part<C>>()
+            + self
+                .cells
+                .iter()
+                .map(|part| inside(&part.cell))
+                .sum::<usize>()
+            + self.by_id.allocation_size()
+            + (self.touched.capacity() + self.free.capacity()) * size_of::<u32>()
+    }
+
+    /// Moves the cells together when few are left. Returns where each is then; whoever has one looks there.
+    fn let_go(&mut self) -> Option<Vec<u32>> {
+        let few = self.cells.len() < CELLS_MANY;
+        if few || self.by_id.len() * 4 >= self.cells.len() {
+            return None;
+        }
+        let mut places = vec![0; self.cells.len()];
+        let mut cells = Vec::with_capacity(self.by_id.len());
+        for cell in self.by_id.values_mut() {
+            places[*cell as usize] = cells.len() as u32;
+            cells.push(std::mem::take(&mut self.cells[*cell as usize]));
+            *cell = places[*cell as usize];
+        }
+        self.cells = cells;
+        self.free = Vec::new();
+        self.touched = Vec::new();
+        self.by_id.shrink_to_fit();
+        Some(places)
     }
 
     /// The cell, which gets a value now.
@@ -70,6 +120,20 @@ impl<C: Default> Cells<C> {
         &mut found.cell
     }
 }
+
+/// The way through the slots, to remove what refers to names that are gone.
+#[derive(Debug)]
+struct Walk {
+    retired: Arc<Retired>,
+    /// What comes next.
+    slot: usize,
+}
+
+/// Slots that one harvest's share of a walk goes over at least: 4 MiB of them. A larger table is through
+/// after [`WALK_PARTS`], each a pause of some milliseconds at a million names.
+const WALK_SLOTS: usize = 1 << 16;
+/// See [`WALK_SLOTS`].
+const WALK_PARTS: usize = 8;
 
 /// The spelling of the slot that values of folded names go to; no line has it.
 const OVERFLOW: &str = "\n\noverflow";
@@ -112,6 +176,9 @@ pub struct Table {
     /// as far as they were looked up.
     odd_line: (usize, [Option<Place>; Kind::ALL.len()]),
     slots: Slots,
+    /// The last sweep of names it is through with.
+    swept: u64,
+    walk: Option<Walk>,
     /// Slots of counters that got a value since the last harvest.
     touched: Vec<u32>,
     timers: Cells<Timer>,
@@ -126,6 +193,7 @@ pub struct Table {
 impl Table {
     /// An empty table. Hashing is seeded at random, so that no sender can aim at one bucket.
     pub fn new(options: &super::Options, registry: Arc<Registry>) -> Self {
+        let swept = registry.sweeps();
         Self {
             seeds: Seeds::random(),
             dialect: options.dialect,
@@ -141,6 +209,8 @@ impl Table {
             spare: Spare::new(),
             now: 0,
             odd_line: Default::default(),
+            swept,
+            walk: None,
             slots: Slots::default(),
             touched: Vec::new(),
             timers: Cells::default(),
@@ -427,6 +497,16 @@ impl Table {
         self.slots.used()
     }
 
+    /// Bytes of what it remembers of names: spellings, and cells with what they have room for.
+    pub fn memory(&self) -> usize {
+        self.slots.memory()
+            + self.touched.capacity() * size_of::<u32>()
+            + self.timers.memory(Timer::heap_bytes)
+            + self.gauges.memory(Gauge::heap_bytes)
+            + self.sets.memory(Members::heap_bytes)
+            + self.admission.memory()
+    }
+
     /// Moves everything collected since the last harvest into `harvest`, which must be empty.
     /// Names, cells and their memory stay; histograms and members go.
     pub fn harvest(&mut self, harvest: &mut Harvest) {
@@ -501,6 +581,50 @@ impl Table {
         self.spare = std::mem::take(&mut harvest.spare);
         harvest.growth = self.admission.take_growth();
         harvest.tally = std::mem::take(&mut self.tally);
+        harvest.swept = self.swept;
+    }
+
+    /// Forgets a part of what refers to names that are gone, if there are any. Call it right after a harvest:
+    /// what was collected for them since would be lost.
+    pub fn sweep(&mut self) {
+        if self.swept == self.admission.registry().sweeps() {
+            return;
+        }
+        debug_assert!(self.tally == Tally::default(), "a table with values in it");
+        let Walk { retired, slot } = self.walk.take().unwrap_or_else(|| Walk {
+            retired: self.admission.registry().retired(),
+            slot: 0,
+        });
+        self.odd_line = Default::default();
+        let run = WALK_SLOTS.max(self.slots.slots().div_ceil(WALK_PARTS));
+        let gone = |entry: &Entry| retired.contains(entry.kind(), entry.id);
+        match self.slots.remove(slot, run, &self.seeds, gone) {
+            Some(slot) => self.walk = Some(Walk { retired, slot }),
+            None => self.forget(&retired),
+        }
+    }
+
+    /// No slot refers to these names any more: nothing else is to do so.
+    fn forget(&mut self, retired: &Retired) {
+        self.timers.forget(retired.of(Kind::Timer));
+        self.gauges.forget(retired.of(Kind::Gauge));
+        self.sets.forget(retired.of(Kind::Set));
+        self.admission.forget(retired);
+        let mut places: [_; Kind::ALL.len()] = Default::default();
+        places[Kind::Timer as usize] = self.timers.let_go();
+        places[Kind::Gauge as usize] = self.gauges.let_go();
+        places[Kind::Set as usize] = self.sets.let_go();
+        if places.iter().any(Option::is_some) {
+            for entry in self.slots.iter_mut().filter(|entry| entry.is_used()) {
+                if let Some(places) = &places[entry.kind() as usize] {
+                    entry.hits_or_cell = places[entry.hits_or_cell as usize];
+                }
+            }
+        }
+        if self.slots.let_go(&self.seeds) {
+            self.touched = Vec::new();
+        }
+        self.swept = retired.number;
     }
 
     /// The slot for a value whose spelling is in none.
@@ -585,6 +709,9 @@ impl Table {
         };
         if self.slots.make_room(&self.seeds) {
             self.odd_line = Default::default();
+            if let Some(walk) = &mut self.walk {
+                walk.slot = 0;
+            }
             self.touched.clear();
             let slots = self.slots.iter_mut().enumerate();
             let touched = slots.filter(|(_, entry)| entry.is_counted());

@@ -85,6 +85,11 @@ impl Gauge {
         })
     }
 
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.deltas.capacity() * size_of::<(Stamp, f64)>()
+    }
+
     /// Forgets the interval, keeps the memory.
     pub fn clear(&mut self) {
         self.absolute = None;
@@ -214,6 +219,12 @@ impl Timer {
             self.weights.extend(moved);
             self.samples.extend_from_slice(samples);
         }
+    }
+
+    /// Bytes on the heap, but for the histogram.
+    pub fn heap_bytes(&self) -> usize {
+        self.samples.capacity() * size_of::<f64>()
+            + self.weights.capacity() * size_of::<(u32, f64)>()
     }
 
     /// Forgets the interval; keeps the memory of the samples, and the histogram's in `spare`.

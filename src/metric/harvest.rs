@@ -56,6 +56,9 @@ pub struct Harvest {
     pub epoch: u64,
     /// Index of the worker.
     pub worker: usize,
+    /// The last sweep of names whose ids the worker had forgotten by then: none of them is in here, nor in a
+    /// later harvest of this worker.
+    pub swept: u64,
     /// Sums. One id may come twice, when it has two spellings.
     pub counters: Vec<Part<f64>>,
     /// Writes to gauges.
