@@ -79,6 +79,9 @@
   // Flushes a gauge lives when gauges are deleted.
   // gaugesMaxTTL: 1,
 
+  // Flushes without a value after which any name is forgotten; 0 is never.
+  // idleFlushes: 0,
+
   // Namespace of the server's own metrics.
   // prefixStats: "statsd",
 

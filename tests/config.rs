@@ -161,6 +161,7 @@ fn every_setting_reaches_its_wing() {
             delete_sets: true,
             delete_gauges: false,
             gauges_max_ttl: 3,
+            idle_flushes: 360,
             prefix_stats: "mystats".into(),
             exact_samples: 64,
             max_set_members: 3000,

@@ -67,6 +67,7 @@ scenarios! {
     final_flush = "final-flush.txt",
     gauge_deltas_of_two_flows = "gauge-deltas-of-two-flows.txt",
     gauges_with_a_ttl = "gauges-with-a-ttl.txt",
+    idle_flushes = "idle-flushes.txt",
     idle_zeros = "idle-zeros.txt",
     limit_of_name_length = "limit-of-name-length.txt",
     limit_of_names = "limit-of-names.txt",

@@ -276,6 +276,7 @@ fn flush_options(
         gauges_max_ttl: number(values, "gaugesMaxTTL").map_or(default.gauges_max_ttl, |ttl| {
             u32::try_from(ttl).unwrap_or(u32::MAX)
         }),
+        idle_flushes: number(values, "idleFlushes").map_or(default.idle_flushes, |it| it as u32),
         prefix_stats: text(values, "prefixStats").unwrap_or(default.prefix_stats),
         exact_samples: ingest.exact_samples,
         max_set_members: ingest.max_set_members,

@@ -206,6 +206,7 @@ pub const SETTINGS: &[Setting] = &[
     row("deleteSets", Kind::Flag, "undefined", "The same for sets.").reloaded(),
     row("deleteGauges", Kind::Flag, "undefined", "Forget gauges nobody sent for gaugesMaxTTL flushes.").reloaded(),
     row("gaugesMaxTTL", Kind::Ttl, "1", "Flushes a gauge lives when gauges are deleted.").reloaded(),
+    row("idleFlushes", Kind::Number(number("number of flushes", 0, 1_000_000_000)), "0", "Flushes without a value after which any name is forgotten; 0 is never.").reloaded(),
     row("prefixStats", Kind::Spelled, "\"statsd\"", "Namespace of the server's own metrics.").reloaded(),
     row("keyNameSanitize", Kind::Flag, "true", "Clean names: blanks to _, / to -, everything but a-z A-Z 0-9 _ - . ; = removed.").reloaded(),
     row("mappings", Kind::Mappings, "undefined", "Rules for names, the first match counts, each { match, matchType, matchMetricType, name, tags, action }.").reloaded(),

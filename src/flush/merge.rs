@@ -1,13 +1,15 @@
 //! Harvests -> the state of the interval, by indexing columns with ids.
 //!
 //! Also the one place that knows which names live on when nothing is sent: idle zeros, deletion and
-//! the time a gauge has left are the flusher's alone.
+//! the time a gauge has left are the flusher's alone. What becomes of names that do not is the matter of
+//! [`super::idle`].
 
 use super::Options;
 use crate::metric::cell::{self, POINTS_MAX, Point, SAMPLES_WHEN_SHORT, Spare};
 use crate::metric::harvest::{Harvest, Part};
 use crate::metric::kept;
-use crate::metric::registry::{Name, NameId, Registry};
+use crate::metric::registry::{Name, NameId, Registry, shrink};
+use crate::metric::retired::Limbo;
 use crate::metric::sample::Kind;
 use crate::metric::set::Members;
 use crate::metric::snapshot::Stamped;
@@ -23,17 +25,29 @@ pub struct Column<C> {
     pub cells: Vec<Option<C>>,
     /// `hits[id]`: values that came since the last flush.
     pub hits: Vec<u32>,
+    /// `since[id]`: flushes since the last value, the one that sent it too; [`AWAY`] when the id has no name.
+    pub since: Vec<u32>,
 }
+
+/// In place of the flushes since the last value: the id is not in use.
+pub const AWAY: u32 = u32::MAX;
 
 impl<C: Default> Column<C> {
     /// The cell of a name, which from now on is alive.
     #[inline]
     fn alive(&mut self, id: NameId) -> &mut C {
-        if id.index() >= self.cells.len() {
-            self.cells.resize_with(id.index() + 1, || None);
-            self.hits.resize(id.index() + 1, 0);
-        }
+        self.reach(id.index() + 1);
         self.cells[id.index()].get_or_insert_default()
+    }
+
+    /// Makes room for so many ids, if there is less.
+    #[inline]
+    fn reach(&mut self, len: usize) {
+        if len > self.cells.len() {
+            self.cells.resize_with(len, || None);
+            self.hits.resize(len, 0);
+            self.since.resize(len, 0);
+        }
     }
 
     /// The cell of a name that got so many values.
@@ -45,9 +59,70 @@ impl<C: Default> Column<C> {
         self.alive(id)
     }
 
-    /// Learns the names given out since it last asked.
-    fn catch_up(&mut self, kind: Kind, registry: &Registry) {
-        registry.catch_up(kind, &mut self.names);
+    /// A name got a value that its cell does not show.
+    fn touch(&mut self, id: NameId) {
+        self.reach(id.index() + 1);
+        self.since[id.index()] = 0;
+    }
+
+    /// Learns the names given out since it last asked, and returns which ids have another than before.
+    fn catch_up(&mut self, kind: Kind, registry: &Registry) -> Vec<NameId> {
+        let again = registry.catch_up(kind, &mut self.names);
+        // Each name is known from here on, also when its first value is still on its way.
+        self.reach(self.names.len());
+        again.iter().for_each(|id| self.since[id.index()] = 0);
+        again
+    }
+
+    /// Ends the interval for those who were sent anything and those who were not.
+    fn age(&mut self) {
+        for (hits, since) in self.hits.iter_mut().zip(&mut self.since) {
+            *since = if std::mem::take(hits) > 0 {
+                1
+            } else {
+                since.saturating_add(1)
+            };
+        }
+    }
+
+    /// Forgets the cells that got no value for so many flushes, if `is_mortal`.
+    fn forget_idle(&mut self, flushes: u32, is_mortal: impl Fn(usize, &C) -> bool) {
+        let cells = self.cells.iter_mut().zip(&self.since).enumerate();
+        for (id, (cell, since)) in cells {
+            if *since > flushes && cell.as_ref().is_some_and(|cell| is_mortal(id, cell)) {
+                *cell = None;
+            }
+        }
+    }
+
+    /// Ids that show nothing and got no value for more than `flushes`, at most so many.
+    pub fn invisible(&self, flushes: u32, most: usize) -> impl Iterator<Item = NameId> {
+        let known = self.cells.iter().zip(&self.since).take(self.names.len());
+        let invisible = known.enumerate().filter(move |(_, (cell, since))| {
+            **since > flushes && **since != AWAY && cell.is_none()
+        });
+        invisible.map(|(id, _)| NameId(id as u32)).take(most)
+    }
+
+    /// These ids are not in use from now on.
+    pub fn put_away(&mut self, ids: impl Iterator<Item = NameId>) {
+        ids.for_each(|id| self.since[id.index()] = AWAY);
+    }
+
+    /// Gives ids that were put away back to the registry, and the end of the columns when it is free.
+    pub fn release(
+        &mut self,
+        kind: Kind,
+        registry: &Registry,
+        ids: impl IntoIterator<Item = NameId>,
+    ) {
+        let end = registry.release(kind, ids, &mut self.names);
+        self.cells.truncate(end);
+        self.hits.truncate(end);
+        self.since.truncate(end);
+        shrink(&mut self.cells);
+        shrink(&mut self.hits);
+        shrink(&mut self.since);
     }
 
     /// Living cells with their names, in order of first appearance.
@@ -256,6 +331,10 @@ impl State {
             crowd[Kind::Set as usize] += self.sets.hit(id, hits).unite(cell, most);
         }
         for part in harvest.points.drain(..) {
+            match part.kind {
+                Kind::Gauge => self.gauges.touch(part.id),
+                _ => self.counters.touch(part.id),
+            }
             let has_room = self.points.len() < POINTS_MAX;
             match self.points.entry((part.kind, part.id, part.at)) {
                 Entry::Occupied(mut known) => known.get_mut().merge(part.kind, part.point),
@@ -287,7 +366,7 @@ impl State {
 
     /// Learns the names given out since the last flush.
     pub fn catch_up(&mut self, registry: &Registry) {
-        self.counters.catch_up(Kind::Counter, registry);
+        let again = self.counters.catch_up(Kind::Counter, registry);
         self.timers.catch_up(Kind::Timer, registry);
         self.gauges.catch_up(Kind::Gauge, registry);
         self.sets.catch_up(Kind::Set, registry);
@@ -297,6 +376,9 @@ impl State {
                 .iter()
                 .any(|own| name.contains(own))
         };
+        for id in again.into_iter().map(NameId::index) {
+            self.kept_counters[id] = spared(&self.counters.names[id]);
+        }
         let fresh = &self.counters.names[self.kept_counters.len()..];
         self.kept_counters.extend(fresh.iter().map(spared));
     }
@@ -313,10 +395,10 @@ impl State {
 
     /// Begins the next interval: what lives on is zeroed, what does not is forgotten.
     pub fn reset(&mut self, options: &Options) {
-        self.counters.hits.fill(0);
-        self.timers.hits.fill(0);
-        self.gauges.hits.fill(0);
-        self.sets.hits.fill(0);
+        self.counters.age();
+        self.timers.age();
+        self.gauges.age();
+        self.sets.age();
         for (cell, kept) in self.counters.cells.iter_mut().zip(&self.kept_counters) {
             if let Some(sum) = cell {
                 *sum = 0.0;
@@ -356,6 +438,65 @@ impl State {
                 }
             }
         }
+        let idle = options.idle_flushes;
+        if idle > 0 {
+            let kept = &self.kept_counters;
+            let mortal = |id: usize| kept.get(id).is_some_and(|kept| !kept);
+            self.counters.forget_idle(idle, |id, _| mortal(id));
+            self.timers.forget_idle(idle, |_, _| true);
+            self.gauges.forget_idle(idle, |_, gauge| !gauge.kept);
+            self.sets.forget_idle(idle, |_, _| true);
+        }
+    }
+
+    /// Ids whose names do not show and got no value for more than `flushes`, at most so many of each kind.
+    pub fn invisible(&self, flushes: u32, most: usize) -> [Vec<NameId>; Kind::ALL.len()] {
+        let mut ids: [Vec<NameId>; Kind::ALL.len()] = [
+            self.counters.invisible(flushes, most).collect(),
+            self.timers.invisible(flushes, most).collect(),
+            self.gauges.invisible(flushes, most).collect(),
+            self.sets.invisible(flushes, most).collect(),
+        ];
+        // Values of theirs are still to be reported.
+        for (ids, counts) in ids.iter_mut().zip(self.key_counts.iter().flatten()) {
+            let count = |id: &NameId| counts.get(id.index()).copied().unwrap_or_default();
+            ids.retain(|id| count(id) == 0);
+        }
+        ids
+    }
+
+    /// The ids of these names are not in use from now on, and no value comes to them.
+    pub fn put_away(&mut self, limbo: &Limbo) {
+        let ids = |kind| limbo.retired.of(kind);
+        self.counters.put_away(ids(Kind::Counter));
+        self.timers.put_away(ids(Kind::Timer));
+        self.gauges.put_away(ids(Kind::Gauge));
+        self.sets.put_away(ids(Kind::Set));
+    }
+
+    /// Nobody has these ids any more: other names may get them.
+    pub fn release(&mut self, limbo: &Limbo, registry: &Registry) {
+        let ids = |kind| limbo.retired.of(kind);
+        let (counter, timer) = (ids(Kind::Counter), ids(Kind::Timer));
+        self.counters.release(Kind::Counter, registry, counter);
+        self.timers.release(Kind::Timer, registry, timer);
+        self.gauges.release(Kind::Gauge, registry, ids(Kind::Gauge));
+        self.sets.release(Kind::Set, registry, ids(Kind::Set));
+        self.kept_counters.truncate(self.counters.names.len());
+        shrink(&mut self.kept_counters);
+        for column in self.key_counts.iter_mut().flatten() {
+            shrink(column);
+        }
+    }
+
+    /// How many ids the columns reach over, by kind.
+    pub fn columns(&self) -> [usize; Kind::ALL.len()] {
+        [
+            self.counters.cells.len(),
+            self.timers.cells.len(),
+            self.gauges.cells.len(),
+            self.sets.cells.len(),
+        ]
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod busiest;
 mod grid;
 pub mod growth;
+pub mod idle;
 pub mod merge;
 pub mod question;
 mod report;
@@ -96,6 +97,8 @@ pub struct Options {
     pub delete_gauges: bool,
     /// Flushes an unwritten gauge lives when `delete_gauges` is set (`gaugesMaxTTL`), at least 1.
     pub gauges_max_ttl: u32,
+    /// Flushes without a value after which any name is forgotten (`idleFlushes`); 0 is never.
+    pub idle_flushes: u32,
     /// Namespace of the daemon's own reference metrics (`prefixStats`).
     pub prefix_stats: String,
     /// Samples a timer keeps exactly per interval over all workers (`exactSamples`).
@@ -123,6 +126,7 @@ impl Default for Options {
             delete_sets: false,
             delete_gauges: false,
             gauges_max_ttl: 1,
+            idle_flushes: 0,
             prefix_stats: "statsd".into(),
             exact_samples: 1024,
             max_set_members: MEMBERS_MAX,
@@ -180,6 +184,7 @@ pub struct Flusher {
     outside: Arc<Outside>,
     state: State,
     statistics: Statistics,
+    sweeper: idle::Sweeper,
     own: Own,
     /// Accounts since the last flush.
     tally: Tally,
@@ -217,6 +222,7 @@ impl Flusher {
         Self {
             state,
             statistics: Statistics::new(&options),
+            sweeper: idle::Sweeper::new(link.workers.len()),
             next_ms: clock.steady_ms() + grid.wait(options.interval, options.align, now_ms),
             grid,
             next_grid: None,
@@ -316,6 +322,7 @@ impl Flusher {
             }
             publish(snapshot);
             // Only then: backends come first.
+            self.sweep(idle::Policy::default());
             if let Some(shelf) = &self.shelf {
                 shelf.put_gauges(self.state.surviving_gauges());
             }
@@ -363,6 +370,7 @@ impl Flusher {
     pub fn absorb(&mut self, mut harvest: Harvest) {
         self.state
             .set_short(self.registry.is_short(), &self.options);
+        self.sweeper.redirect(&mut harvest, &self.registry);
         let crowd = self.state.absorb(&mut harvest);
         let tally = &harvest.tally;
         self.state
@@ -376,6 +384,10 @@ impl Flusher {
             self.total.drop_recorded(kind, values);
         }
         self.growth.merge(&harvest.growth);
+        let swept = self.sweeper.swept(harvest.worker, harvest.swept);
+        if let Some(limbo) = swept {
+            self.state.release(&limbo, &self.registry);
+        }
         harvest.clear();
         if !self.registry.is_short() {
             // When the queue is full there are enough of them.
@@ -496,7 +508,7 @@ impl Flusher {
 impl Own {
     /// The metrics of this prefix; the three counters come to life.
     fn new(registry: &Registry, prefix: &str, state: &mut State) -> Self {
-        let id = |kind, name: &str| registry.id(kind, &format!("{prefix}.{name}"));
+        let id = |kind, name: &str| registry.held_id(kind, &format!("{prefix}.{name}"));
         let own = Self {
             bad_lines: id(Kind::Counter, "bad_lines_seen"),
             packets: id(Kind::Counter, "packets_received"),

@@ -238,6 +238,7 @@ mod tests {
             names: names.map(Name::from).into(),
             cells: vec![Some(1.0); names.len()],
             hits: vec![1; names.len()],
+            since: vec![0; names.len()],
         };
         // Not alive: nothing to forget.
         column.cells[5] = None;
