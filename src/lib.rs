@@ -50,7 +50,8 @@
 //!    deletion are the flusher's alone.
 //! 3. **A name is raw bytes until it is new.** Only a spelling never seen is cleaned, shown to the rules
 //!    for names ([`ingest::mapping`]) and given an id; the flusher merges columns by id and never hashes a
-//!    name.
+//!    name. A name that nobody sends and that does not show loses its id, which goes to another name when
+//!    nobody has it any more, and no value goes astray in between ([`flush::idle`]).
 //! 4. **Cells merge by law** ([`metric::cell`]), so it does not matter how datagrams were spread over
 //!    workers. Only the last bit of a sum may depend on it.
 //! 5. **Timers are exact while small** and histograms when large ([`metric::histogram`]); bounds are

@@ -4,16 +4,25 @@
 //! The real tables, registry and flusher, without threads and sockets: the test says which worker takes which
 //! datagram, when each answers, which answers are still on their way, and when a flush and a sweep are.
 
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "each test program uses a part of it"
+)]
+mod daemon;
+
 use crossbeam::channel::{bounded, never};
 use crossbeam::queue::ArrayQueue;
+use daemon::{Daemon, FakeCarbon, Lines, config};
 use proptest::prelude::*;
+use serde_json::json;
 use statsd_fast::flush::{self, Flusher, idle::Policy, question::Question};
 use statsd_fast::ingest::{self, packet::Packet, table::Table};
 use statsd_fast::metric::cell::Stamp;
 use statsd_fast::metric::harvest::Harvest;
 use statsd_fast::metric::registry::Registry;
 use statsd_fast::metric::sample::Kind;
-use statsd_fast::metric::snapshot::Snapshot;
+use statsd_fast::metric::snapshot::{SelfMetric, Snapshot};
 use statsd_fast::runtime::clock::{Clock, Manual};
 use statsd_fast::runtime::sys::wake::Waker;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -235,7 +244,8 @@ fn contents(snapshot: &Snapshot) -> BTreeMap<String, String> {
         let name = format!("{:?} {} at {}", it.kind, sorted(&it.name), it.timestamp);
         put(name, format!("{:?}", it.value));
     }
-    for it in &snapshot.self_metrics {
+    let sweeps = |it: &&SelfMetric| it.name == "names_swept";
+    for it in snapshot.self_metrics.iter().filter(|it| !sweeps(it)) {
         put(format!("own {}", it.name), it.value.to_string());
     }
     all
@@ -604,5 +614,57 @@ fn a_burst_of_names_leaves_no_room_behind() {
         bench.memory() <= 2 * memory,
         "{} of {memory}",
         bench.memory()
+    );
+}
+
+/// The whole server: names come, go, are swept, and come again, and each value is there once.
+#[test]
+fn a_daemon_sweeps_and_counts_what_comes_back() {
+    const NAMES: usize = 400;
+    let carbon = FakeCarbon::start();
+    let mut options = config(carbon.port());
+    options["flushInterval"] = json!(20);
+    options["idleFlushes"] = json!(1);
+    let mut daemon = Daemon::start(&options, &["--threads", "2"]);
+    let mut sums = BTreeMap::<String, f64>::new();
+    let mut newest = BTreeMap::<String, String>::new();
+    let mut add = |flush: &Lines| {
+        for (name, value) in &flush.values {
+            let number: f64 = value.parse().expect("a number");
+            *sums.entry(name.clone()).or_default() += number;
+            newest.insert(name.clone(), value.clone());
+        }
+        sums.get("stats.statsd_fast.names_swept").copied()
+    };
+    let mut swept = 0.0;
+    for round in 0..3 {
+        let client = daemon.client();
+        for n in 0..NAMES {
+            let by = 1 << round;
+            let lines = format!("c{n}:{by}|c\nt{n}:{by}|ms\ng{n}:+{by}|g\ns{n}:{by}|s");
+            client.send(lines.as_bytes()).expect("loopback takes it");
+        }
+        // Too few are not swept.
+        let enough = swept + (4 * NAMES) as f64 - 256.0;
+        while swept < enough {
+            swept = add(&carbon.next_lines()).unwrap_or_default();
+        }
+    }
+    assert_eq!(daemon.terminate().code(), Some(0));
+    for flush in carbon.waiting() {
+        add(&flush);
+    }
+    for n in 0..NAMES {
+        assert_eq!(sums[&format!("stats_counts.c{n}")], 7.0, "c{n}");
+        assert_eq!(sums[&format!("stats.timers.t{n}.count")], 3.0, "t{n}");
+        assert_eq!(sums[&format!("stats.timers.t{n}.sum")], 7.0, "t{n}");
+        assert_eq!(sums[&format!("stats.sets.s{n}.count")], 3.0, "s{n}");
+        // Each time it began anew.
+        assert_eq!(newest[&format!("stats.gauges.g{n}")], "4", "g{n}");
+    }
+    let drops = sums["stats.statsd_fast.kernel_drops"];
+    assert_eq!(
+        (drops, sums["stats_counts.statsd.bad_lines_seen"]),
+        (0.0, 0.0)
     );
 }

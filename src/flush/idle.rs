@@ -125,6 +125,8 @@ impl Flusher {
         }
         let limbo = self.registry.retire(ids);
         self.state.put_away(&limbo);
+        let swept = limbo.names.iter().map(|names| names.len() as u64).sum();
+        self.outside.names_swept.add(swept);
         self.sweeper.limbo = Some(limbo);
     }
 

@@ -163,8 +163,10 @@ pub struct State {
     pub sets: Column<Members>,
     /// Values with times of their own, by kind, name and Unix seconds.
     points: BTreeMap<(Kind, NameId, i64), Point>,
-    /// Counters that are never deleted.
+    /// Counters that are never deleted, by id: the reference spares some by their names.
     kept_counters: Vec<bool>,
+    /// Our own, which are never forgotten for idling either.
+    own_counters: Vec<NameId>,
     /// Emptied histograms, for the harvests that go back to the workers.
     spare: Spare,
     exact_samples: usize,
@@ -187,6 +189,7 @@ impl State {
             sets: Column::default(),
             points: BTreeMap::new(),
             kept_counters: Vec::new(),
+            own_counters: Vec::new(),
             spare: Spare::new(),
             exact_samples: options.exact_samples,
             max_set_members: options.max_set_members,
@@ -255,6 +258,12 @@ impl State {
     /// Adds to a counter, which brings it to life.
     pub fn count(&mut self, id: NameId, by: f64) {
         add(self.counters.alive(id), by);
+    }
+
+    /// Brings a counter of our own to life, for good.
+    pub fn keep_counter(&mut self, id: NameId) {
+        self.count(id, 0.0);
+        self.own_counters.push(id);
     }
 
     /// Sets a gauge of our own, which is never deleted.
@@ -440,9 +449,9 @@ impl State {
         }
         let idle = options.idle_flushes;
         if idle > 0 {
-            let kept = &self.kept_counters;
-            let mortal = |id: usize| kept.get(id).is_some_and(|kept| !kept);
-            self.counters.forget_idle(idle, |id, _| mortal(id));
+            let own = &self.own_counters;
+            let mortal = |id: usize, _: &f64| own.iter().all(|own| own.index() != id);
+            self.counters.forget_idle(idle, mortal);
             self.timers.forget_idle(idle, |_, _| true);
             self.gauges.forget_idle(idle, |_, gauge| !gauge.kept);
             self.sets.forget_idle(idle, |_, _| true);
@@ -606,6 +615,55 @@ mod tests {
         assert_eq!(points.len(), POINTS_MAX);
         let sum: f64 = points.iter().map(|it| it.value).sum();
         assert_eq!(sum, POINTS_MAX as f64 + 10.0);
+    }
+
+    #[test]
+    fn names_are_invisible_when_nothing_is_known_of_them_any_more() {
+        let options = Options {
+            delete_counters: true,
+            key_flush: Some(super::super::KeyFlush {
+                every: std::time::Duration::from_secs(60),
+                percent: 100,
+                file: None,
+            }),
+            ..Options::default()
+        };
+        let (registry, mut state) = (Registry::new(), State::new(&options));
+        let mut flush = |brought: &mut Harvest, reports: bool| {
+            state.absorb(brought);
+            state.catch_up(&registry);
+            let counts = reports.then(|| state.take_key_counts().len());
+            state.take_points();
+            state.reset(&options);
+            let [counters, ..] = state.invisible(2, 10);
+            (counters, counts)
+        };
+        let hit = registry.id(Kind::Counter, "hit");
+        let stamped = registry.id(Kind::Counter, "stamped");
+        let on_its_way = registry.id(Kind::Counter, "on its way");
+        let mut harvest = Harvest::default();
+        harvest.counters.push(Part {
+            id: hit,
+            hits: 1,
+            cell: 1.0,
+        });
+        harvest.points.push(crate::metric::harvest::StampedPart {
+            kind: Kind::Counter,
+            id: stamped,
+            at: 1,
+            point: Point {
+                value: 1.0,
+                written: cell::Stamp(1),
+            },
+        });
+        assert_eq!(flush(&mut harvest, false), (vec![], None));
+        assert_eq!(flush(&mut harvest, false), (vec![], None));
+        let two = vec![stamped, on_its_way];
+        assert_eq!(flush(&mut harvest, false), (two.clone(), None));
+        assert_eq!(flush(&mut harvest, false), (two, None));
+        // The report has been waiting for the one that got a value.
+        let all = vec![hit, stamped, on_its_way];
+        assert_eq!(flush(&mut harvest, true), (all, Some(1)));
     }
 
     #[test]

@@ -516,7 +516,7 @@ impl Own {
             lag: format!("{prefix}.timestamp_lag"),
         };
         for id in [own.bad_lines, own.packets, own.lines] {
-            state.count(id, 0.0);
+            state.keep_counter(id);
         }
         own
     }

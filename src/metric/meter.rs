@@ -52,6 +52,8 @@ pub struct Outside {
     pub deliveries_failed: Count,
     /// Workers that had not answered when a flush went out.
     pub workers_late: Count,
+    /// Names that were swept.
+    pub names_swept: Count,
     /// Samples of timers past the exact limit that lie outside the histogram's bounds.
     pub timer_samples_outside: Count,
     /// Copies of datagrams the system took from the repeater.
@@ -316,6 +318,12 @@ pub const METERS: &[Meter] = &[
         |_, o| o.workers_late.total(),
     ),
     meter(
+        "names_swept",
+        false,
+        "names whose memory goes to others: nobody sent them, and nothing was sent for them any more",
+        |_, o| o.names_swept.total(),
+    ),
+    meter(
         "timer_samples_outside",
         false,
         "samples of timers past `exactSamples` outside 2^-16 .. 2^36, zero excepted; they count as the \
@@ -481,6 +489,7 @@ mod tests {
         outside.tags_dropped.add(32);
         outside.state_errors.add(46);
         outside.state_dropped.add(49);
+        outside.names_swept.add(55);
         let totals = Totals::read(&tally, &outside);
         let mut values: Vec<_> = totals
             .since(&Totals::ZERO)
