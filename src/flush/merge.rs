@@ -420,6 +420,7 @@ impl State {
         self.spare.clear();
         for cell in &mut self.timers.cells {
             if let Some(timer) = cell {
+                timer.let_go();
                 timer.clear(&mut self.spare);
                 if self.short {
                     timer.release();

@@ -31,6 +31,9 @@ const ARRIVING: usize = 16;
 /// Cells from which on it is worth a walk through all slots to move few of them together.
 const CELLS_MANY: usize = 1024;
 
+/// Harvests in which every cell is looked at once, before it is emptied, for room that it does not need.
+const LOOKS: usize = 16;
+
 /// Cells of one kind, with those that were touched since the last harvest.
 #[derive(Debug)]
 struct Cells<C> {
@@ -40,6 +43,8 @@ struct Cells<C> {
     touched: Vec<u32>,
     /// Cells of no name.
     free: Vec<u32>,
+    /// Where the next look for room that is not needed begins.
+    looked_at: usize,
 }
 
 impl<C> Default for Cells<C> {
@@ -49,6 +54,7 @@ impl<C> Default for Cells<C> {
             by_id: hashbrown::HashMap::default(),
             touched: Vec::new(),
             free: Vec::new(),
+            looked_at: 0,
         }
     }
 }
@@ -74,6 +80,18 @@ impl<C: Default> Cells<C> {
             self.cells[cell as usize] = Part::default();
             self.free.push(cell);
         }
+    }
+
+    /// Looks at one cell in so many, at others each time.
+    fn look_at_some(&mut self, look: impl Fn(&mut C)) {
+        if self.looked_at >= self.cells.len() {
+            self.looked_at = 0;
+        }
+        let end = self.looked_at + self.cells.len().div_ceil(LOOKS);
+        let end = end.min(self.cells.len());
+        let cells = &mut self.cells[self.looked_at..end];
+        cells.iter_mut().for_each(|part| look(&mut part.cell));
+        self.looked_at = end;
     }
 
     /// Bytes of it, and of what is in the cells by `inside`.
@@ -529,6 +547,8 @@ impl Table {
                 take(self.slots.entry(slot as usize));
             }
         }
+        self.timers.look_at_some(Timer::let_go);
+        self.gauges.look_at_some(Gauge::let_go);
         for cell in self.timers.touched.drain(..) {
             let Part { id, hits, cell } = &mut self.timers.cells[cell as usize];
             harvest.samples.extend_from_slice(&cell.samples);
@@ -557,8 +577,11 @@ impl Table {
         }
         for cell in self.sets.touched.drain(..) {
             let part = &mut self.sets.cells[cell as usize];
-            let expected = if self.short { 0 } else { part.cell.len() };
-            let emptied = Members::expecting(expected);
+            let emptied = if self.short {
+                Members::default()
+            } else {
+                part.cell.emptied()
+            };
             harvest.sets.push(Part {
                 id: part.id,
                 hits: std::mem::take(&mut part.hits),
@@ -999,6 +1022,76 @@ mod tests {
         assert_eq!(harvest(&mut table).points.len(), 3600 + 600 + 1);
         assert_eq!(harvest(&mut table).points.len(), 0);
         assert_eq!(table.points.capacity(), 0);
+    }
+
+    /// So many that the walk through the slots takes several harvests, and in the middle of it so many more
+    /// that it has to begin again.
+    #[test]
+    fn a_walk_through_many_slots_ends_when_all_of_them_were_looked_at() {
+        let registry = Arc::new(Registry::new());
+        let mut table = Table::new(&Options::default(), registry.clone());
+        let count = |table: &mut Table, names: std::ops::Range<u32>| {
+            for name in names {
+                let one = Value::Count(1.0);
+                record(table, sample(&name.to_string(), "", one));
+            }
+        };
+        count(&mut table, 0..45_000);
+        assert!(table.slots.slots() > WALK_SLOTS);
+        assert_eq!(harvest(&mut table).counters.len(), 45_000);
+        let odd = (0..45_000).filter(|id| id % 2 == 1).map(NameId);
+        registry.retire([odd.collect(), Vec::new(), Vec::new(), Vec::new()]);
+        table.sweep();
+        assert!(table.spellings() < 45_000);
+        assert_eq!(harvest(&mut table).swept, 0, "not through");
+        // Those that are gone from the slots by now are new ones.
+        count(&mut table, 0..90_000);
+        let harvested = harvest(&mut table);
+        assert_eq!((harvested.counters.len(), harvested.swept), (90_000, 0));
+        let retired = registry.retired();
+        let old = |harvest: &Harvest| {
+            let ids = harvest.counters.iter().map(|part| part.id);
+            ids.filter(|id| retired.contains(Kind::Counter, *id))
+                .count()
+        };
+        assert!(old(&harvested) > 0);
+        let mut parts = 0;
+        while table.swept == 0 {
+            table.sweep();
+            parts += 1;
+        }
+        assert_eq!(parts, table.slots.slots() / WALK_SLOTS);
+        assert_eq!(table.spellings(), 90_000 - old(&harvested));
+        count(&mut table, 0..90_000);
+        let harvested = harvest(&mut table);
+        assert_eq!((harvested.counters.len(), harvested.swept), (90_000, 1));
+        assert_eq!(old(&harvested), 0);
+        assert!(harvested.counters.iter().all(|part| part.hits == 1));
+    }
+
+    #[test]
+    fn a_burst_of_values_of_many_names_leaves_no_room_behind() {
+        let mut table = table();
+        let mut interval = |names: usize, values: usize| {
+            for n in 0..names {
+                let name = n.to_string();
+                for _ in 0..values {
+                    let weight = 1.0;
+                    let value = 1.0;
+                    record(&mut table, sample(&name, "", Value::Time { value, weight }));
+                    record(&mut table, sample(&name, "", Value::GaugeAdd(1.0)));
+                }
+            }
+            harvest(&mut table);
+            let inside = |part: &Part<Timer>| part.cell.heap_bytes();
+            let timers: usize = table.timers.cells.iter().map(inside).sum();
+            let inside = |part: &Part<Gauge>| part.cell.heap_bytes();
+            timers + table.gauges.cells.iter().map(inside).sum::<usize>()
+        };
+        assert_eq!(interval(50, 256), 50 * 256 * (8 + 16));
+        // Ten names go on as before, and keep what they need.
+        let left = (0..4 * LOOKS).map(|_| interval(10, 256)).last();
+        assert_eq!(left, Some((10 * 256 + 40 * 32) * (8 + 16)));
     }
 
     #[test]

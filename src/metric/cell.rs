@@ -28,6 +28,18 @@ pub const GAUGE_DELTAS: usize = 1024;
 /// The same for a gauge that was merged of many: workers, or harvests of a long interval.
 pub const MERGED_DELTAS: usize = 16 * GAUGE_DELTAS;
 
+/// Values that there may always be room for.
+const ROOM: usize = 32;
+
+/// Lets half of the room go that an interval needed less than a quarter of, at its end: what is needed now
+/// and then stays for some intervals, and the room of one odd burst does not stay for good.
+fn let_go<T>(values: &mut Vec<T>) {
+    let room = values.capacity();
+    if room > ROOM && values.len() < room / 4 {
+        values.shrink_to(room / 2);
+    }
+}
+
 /// Writes to one gauge in one interval.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Gauge {
@@ -90,6 +102,11 @@ impl Gauge {
         self.deltas.capacity() * size_of::<(Stamp, f64)>()
     }
 
+    /// Before the end of an interval: lets go of some room that it did not need.
+    pub fn let_go(&mut self) {
+        let_go(&mut self.deltas);
+    }
+
     /// Forgets the interval, keeps the memory.
     pub fn clear(&mut self) {
         self.absolute = None;
@@ -109,6 +126,7 @@ impl Gauge {
         if let Some((_, settled)) = &mut self.absolute {
             *settled = value;
         }
+        self.let_go();
         self.deltas.clear();
     }
 
@@ -225,6 +243,15 @@ impl Timer {
     pub fn heap_bytes(&self) -> usize {
         self.samples.capacity() * size_of::<f64>()
             + self.weights.capacity() * size_of::<(u32, f64)>()
+    }
+
+    /// Before the end of an interval: lets go of some room that it did not need.
+    pub fn let_go(&mut self) {
+        // Before samples went into a histogram all of the room was needed.
+        if self.histogram.is_none() {
+            let_go(&mut self.samples);
+            let_go(&mut self.weights);
+        }
     }
 
     /// Forgets the interval; keeps the memory of the samples, and the histogram's in `spare`.
@@ -346,6 +373,36 @@ mod tests {
             assert!(merged.deltas.len() <= MERGED_DELTAS);
         }
         assert_eq!(merged.after(None), 99_900.0);
+    }
+
+    #[test]
+    fn the_room_of_an_odd_interval_is_let_go_in_some_intervals() {
+        let (mut timer, mut gauge) = (Timer::default(), Gauge::default());
+        let mut interval = |values: usize| {
+            for n in 0..values {
+                timer.record(1.0, 2.0, 1024, &mut Spare::new());
+                timer.weigh(2.0);
+                gauge.add(Stamp(n as u64), 1.0);
+            }
+            let room = timer.heap_bytes() + gauge.heap_bytes();
+            timer.let_go();
+            timer.clear(&mut Spare::new());
+            gauge.settle(0.0);
+            room
+        };
+        let full = interval(1024);
+        assert_eq!(full, 1024 * (8 + 16 + 16));
+        // Enough to be worth it, and every other interval less.
+        for values in [256, 1024, 300, 1024, 0] {
+            assert_eq!(interval(values), full, "{values}");
+        }
+        let rooms: Vec<_> = (0..8).map(|_| interval(3) * 1024 / full).collect();
+        assert_eq!(rooms, [512, 256, 128, 64, 32, 32, 32, 32]);
+        // The histogram says that there were more.
+        let mut folded = Timer::default();
+        (0..1025).for_each(|_| folded.record(1.0, 1.0, 1024, &mut Spare::new()));
+        folded.let_go();
+        assert_eq!(folded.heap_bytes(), 1024 * 8);
     }
 
     proptest! {

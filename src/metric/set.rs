@@ -116,15 +116,20 @@ pub struct Members {
     long: usize,
     /// How many there will likely be.
     expected: usize,
+    /// How many there were in the interval before.
+    before: usize,
     state: RandomState,
 }
 
 impl Members {
-    /// None yet, and no memory: the first of them makes room for so many, for there is no need to grow to it
-    /// step by step. A set whose name has the hour in it is not sent again.
-    pub fn expecting(members: usize) -> Self {
+    /// Those of the next interval: none yet, and no memory. The first of them makes room for as many as there
+    /// are now, for there is no need to grow to it step by step; or for as many as there were in the interval
+    /// before, when that is less, so that one odd interval is not paid for in the next. A set whose name has
+    /// the hour in it is not sent again.
+    pub fn emptied(&self) -> Self {
         Self {
-            expected: members,
+            expected: self.used.min(self.before),
+            before: self.used,
             ..Self::default()
         }
     }
@@ -290,14 +295,24 @@ mod tests {
         assert_eq!(members.len(), 5);
     }
 
+    fn insert_so_many(set: &mut Members, members: usize) {
+        (0..members).for_each(|n| assert!(set.insert(n.to_string().as_bytes().into())));
+    }
+
     #[test]
-    fn room_for_as_many_as_there_were_is_room_enough() {
-        for members in [0, 1, 5, 6, 640, 641, 1000] {
-            let mut set = Members::expecting(members);
-            assert_eq!(set.heap_bytes(), 0);
-            set.insert(b"0"[..].into());
+    fn room_for_as_many_as_there_were_twice_is_room_enough() {
+        for members in [1, 5, 6, 640, 641, 1000] {
+            let mut set = Members::default();
+            for _ in 0..2 {
+                insert_so_many(&mut set, members);
+                set = set.emptied();
+                assert_eq!(set.heap_bytes(), 0);
+            }
+            insert_so_many(&mut set, 1);
             let places = set.places.len();
-            (1..members).for_each(|n| assert!(set.insert(n.to_string().as_bytes().into())));
+            set = set.emptied();
+            set.expected = members;
+            insert_so_many(&mut set, members);
             assert_eq!(set.places.len(), places, "{members}");
         }
     }
@@ -365,6 +380,16 @@ mod tests {
         // In the place where they would all be looked for, few are.
         let of_known = |member: &&Member| members.first(hash(member)) == 0;
         assert!(colliding.iter().filter(of_known).count() < 12);
+    }
+
+    #[test]
+    fn one_odd_interval_is_not_paid_for_in_the_next() {
+        let mut set = Members::default();
+        for (members, room) in [(3, 8), (1000, 2048), (3, 8), (3, 8)] {
+            insert_so_many(&mut set, members);
+            assert_eq!(set.places.len(), room, "{members}");
+            set = set.emptied();
+        }
     }
 
     proptest! {
