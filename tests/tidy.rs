@@ -66,7 +66,7 @@ const PURE: [&str; 26] = [
     "src/proxy/digests.rs",
     "src/proxy/md5.rs",
     "src/proxy/ring.rs",
-    "src/state/crc32.rs",
+    "src/runtime/crc32.rs",
     "src/state/format.rs",
 ];
 

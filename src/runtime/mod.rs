@@ -1,6 +1,7 @@
 //! The machine below the wings.
 
 pub mod clock;
+pub mod crc32;
 pub mod date;
 pub mod log;
 pub mod memory;

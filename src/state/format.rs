@@ -11,10 +11,10 @@
 //!
 //! Numbers stand in quotes: JSON has no Infinity, and its readers round. Another layout gets another version.
 
-use super::crc32::Crc32;
 use crate::metric::kept::{Gauge, Kept, Totals};
 use crate::metric::name::cleaned;
 use crate::metric::registry::Name;
+use crate::runtime::crc32::Crc32;
 use serde_json::Value;
 use std::io::{self, BufRead, Read, Write};
 use std::sync::Arc;

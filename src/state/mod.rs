@@ -5,7 +5,6 @@
 //! and the backends lay what is to be kept on a [`crate::metric::kept::Shelf`] and go on: nobody waits for
 //! the disk.
 
-pub mod crc32;
 pub mod file;
 pub mod format;
 pub mod keeper;
