@@ -111,6 +111,12 @@
   // Memory that they may take together, for each backend.
   // outboxBytes: 268435456,
 
+  // Directory for flushes a backend could not take, for later and for the next start; without it, they wait in memory.
+  // spoolDir: undefined,
+
+  // Disk that they may take, for each backend; above, the oldest is dropped.
+  // spoolBytes: 1073741824,
+
   // Graphite: send the count of a counter beside its rate.
   // flush_counts: true,
 

@@ -20,6 +20,9 @@
 //! changes options between two harvests and exchanges backends between two flushes; sockets, workers and
 //! names stay.
 //!
+//! With a directory for it, a backend's outbox puts aside on disk what waits ([`deliver::spool`]), also for
+//! the next process.
+//!
 //! With a state file, `flush` and `deliver` lay what is to outlive the process on a shelf ([`metric::kept`]),
 //! and [`state`] writes it down, on a thread of its own, and reads it at the next start.
 //!
@@ -62,7 +65,7 @@
 //!    step, and [`ingest::dogstatsd::line()`] is dialect auto; the fast path, the masks and the table are
 //!    compared with independent oracles by the tests.
 //! 8. **A backend knows snapshots and nothing upstream.** It may be slow or dead; its outbox is
-//!    bounded, and what it loses is counted.
+//!    bounded, in memory and on disk, and what it loses is counted.
 //! 9. **Every loss has a counter** ([`metric::meter::METERS`]): values sent = values taken + values
 //!    refused by reason + values dropped by rules + events and checks, plus what was in datagrams cut, or
 //!    dropped by the kernel, and in lines and packets of streams that were too long or cut by a reset or the
@@ -74,9 +77,11 @@
 //!     ([`proxy::ring`]), or it is counted, by node or by reason ([`proxy::account`]).
 //! 12. **A state file is whole or not used** ([`state::format`]), never written over what is not ours
 //!     ([`state::file`]), and one server's as long as that runs ([`state::lock`]). No flush waits for it.
-//! 13. **Root is let go of** ([`runtime::privilege`]) when everything is bound, before a thread takes input.
+//! 13. **A flush on disk is whole or refused, alone** ([`deliver::spool`]), and sent by one process at a
+//!     time. Only the threads of its backend wait for the disk.
+//! 14. **Root is let go of** ([`runtime::privilege`]) when everything is bound, before a thread takes input.
 //!     A reload looks at no file but the configuration, and needs no privilege.
-//! 14. **Unsafe code** is in `runtime::sys` and `ingest::scan`, and nowhere else.
+//! 15. **Unsafe code** is in `runtime::sys` and `ingest::scan`, and nowhere else.
 //!
 //! # Who may know whom
 //!

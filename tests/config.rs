@@ -2,7 +2,7 @@
 
 use statsd_fast::admin;
 use statsd_fast::config::{self, Config, Error, Loaded};
-use statsd_fast::deliver::{Backend, console, graphite, librato, outbox, repeater};
+use statsd_fast::deliver::{Backend, console, graphite, librato, outbox, repeater, spool};
 use statsd_fast::flush::{self, Bin, HistogramRule, Threshold};
 use statsd_fast::ingest;
 use statsd_fast::ingest::mapping::{Action, Kind, Mapping, Matcher, Rule, Template};
@@ -184,6 +184,10 @@ fn every_setting_reaches_its_wing() {
             flushes: 7,
             bytes: 2_097_152,
         },
+        spool: Some(spool::Options {
+            directory: "kept.spool".into(),
+            bytes: 1_048_576,
+        }),
         state: Some(state::Options {
             path: "kept.state".into(),
             clean_names: false,

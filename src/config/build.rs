@@ -10,7 +10,7 @@ use super::coerce::shown;
 use super::environment::Environment;
 use super::value::Value;
 use super::{Config, Place, settings};
-use crate::deliver::{self, console, graphite, outbox, repeater};
+use crate::deliver::{self, console, graphite, outbox, repeater, spool};
 use crate::ingest::mapping::Mapping;
 use crate::ingest::source::stream::{At, Parting};
 use crate::ingest::source::udp::Steering;
@@ -47,6 +47,7 @@ pub(super) fn config(
         stop_deadline: number(values, "stopDeadline")
             .map_or(super::STOP_DEADLINE, Duration::from_millis),
         outbox,
+        spool: spool_options(values, checker),
         max_names: most(values, "maxNames", ingest::NAMES_MAX),
         memory_limit,
         state,
@@ -117,6 +118,25 @@ fn outbox_limits(values: &Values) -> outbox::Limits {
         flushes: number(values, "outboxFlushes").map_or(default.flushes, |count| count as usize),
         bytes: number(values, "outboxBytes").map_or(default.bytes, |bytes| bytes as usize),
     }
+}
+
+/// Bytes of disk when the file does not say.
+const SPOOL_BYTES: u64 = 1 << 30;
+
+/// The spool. That it cannot be used now is a warning, for the same reasons as with the state file.
+fn spool_options(values: &Values, checker: &mut Checker<'_>) -> Option<spool::Options> {
+    const KEY: &str = "spoolDir";
+    let Some((Typed::Text(written), place)) = values.get(KEY) else {
+        return None;
+    };
+    let directory = PathBuf::from(written);
+    if let Some((what, hint)) = spool::obstacle(&directory) {
+        checker.warn(*place, KEY, what, hint);
+    }
+    Some(spool::Options {
+        directory,
+        bytes: number(values, "spoolBytes").unwrap_or(SPOOL_BYTES),
+    })
 }
 
 /// The state file. That nothing can be written there now is a warning: its directory may be made at the start

@@ -46,6 +46,8 @@ pub struct Config {
     pub backends: Vec<deliver::Backend>,
     /// What may wait for each backend.
     pub outbox: deliver::outbox::Limits,
+    /// Where flushes that a backend could not take are kept on disk (`spoolDir`).
+    pub spool: Option<deliver::spool::Options>,
     /// What is kept over restarts, and where (`stateFile`).
     pub state: Option<state::Options>,
     /// The admin interface.
@@ -88,6 +90,7 @@ impl Config {
                 deliver::console::Options::default(),
             )],
             outbox: deliver::outbox::Limits::default(),
+            spool: None,
             state: None,
             admin: admin::Options::default(),
             stop_deadline: STOP_DEADLINE,

@@ -217,6 +217,8 @@ pub const SETTINGS: &[Setting] = &[
     row("backends", Kind::Backends, "[\"./backends/graphite\"]", "Where to send: ./backends/graphite, ./backends/console, ./backends/repeater and librato.").reloaded(),
     row("outboxFlushes", Kind::Number(number("whole number", 1, 100_000)), "360", "Flushes that wait for a backend that is away; above, the oldest is dropped.").reloaded(),
     row("outboxBytes", Kind::Number(number("number of bytes", 1 << 20, 1 << 40)), "268435456", "Memory that they may take together, for each backend.").reloaded(),
+    row("spoolDir", Kind::Text, "undefined", "Directory for flushes a backend could not take, for later and for the next start; without it, they wait in memory."),
+    row("spoolBytes", Kind::Number(number("number of bytes", 1 << 20, 1 << 50)), "1073741824", "Disk that they may take, for each backend; above, the oldest is dropped."),
     row("flush_counts", Kind::Flag, "true", "Graphite: send the count of a counter beside its rate.").reloaded(),
     row("graphiteHost", Kind::Text, "undefined", "Graphite: host of carbon; without it nothing is sent.").reloaded(),
     row("graphitePort", port(1), "2003", "Graphite: port of carbon for the text protocol.").reloaded(),

@@ -12,6 +12,7 @@ pub mod outbox;
 pub mod repeater;
 mod runner;
 pub mod sink;
+pub mod spool;
 pub mod status;
 
 use crate::metric::copied::Feed;
@@ -23,14 +24,15 @@ use crate::runtime::stdout;
 use crossbeam::channel::{Receiver, bounded};
 use graphite::Graphite;
 use librato::Librato;
-use outbox::{Limits, Outbox, Queue, Wants};
+use outbox::{Left, Limits, Outbox, Queue, Wants};
 use repeater::Repeater;
 use runner::{confirm, run_each, run_until_delivered};
+use spool::Spool;
 use status::Status;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A backend with its options; the name is the one the config file uses.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,6 +67,13 @@ impl Backend {
     }
 }
 
+/// Backends whose flushes are kept on disk. The console has them at once or never, and packets of the
+/// repeater are none.
+const SPOOLED: [&str; 2] = ["graphite", "librato"];
+
+/// How much of the time that a stop takes is the disk's, at most, and at most a quarter.
+const FOR_THE_DISK: Duration = Duration::from_secs(1);
+
 /// The running backends, and the outboxes that feed them.
 #[derive(Debug)]
 pub struct Runners {
@@ -78,6 +87,19 @@ pub struct Runners {
     outside: Arc<Outside>,
     /// Where running totals are laid, when anybody keeps them.
     shelf: Option<Shelf>,
+    /// Where flushes are kept on disk, if anywhere.
+    spooling: Option<spool::Options>,
+    /// One for each backend that ever ran, but for those that deliver at once or not at all.
+    spools: Vec<(&'static str, Arc<Spool>)>,
+}
+
+/// What outlives a process, as far as backends have to do with it.
+#[derive(Debug, Default)]
+pub struct Keeps {
+    /// Where running totals are laid, and those of the last process.
+    pub totals: Option<(Shelf, Arc<Totals>)>,
+    /// Where flushes are kept on disk.
+    pub spool: Option<spool::Options>,
 }
 
 /// Where the flusher puts snapshots. Clones are the same boxes.
@@ -126,11 +148,11 @@ impl Runners {
         clock: &Clock,
         outside: &Arc<Outside>,
     ) -> io::Result<Self> {
-        Self::resume(backends, limits, clock, outside, None)
+        Self::resume(backends, limits, clock, outside, Keeps::default())
     }
 
     /// The same; where running totals are kept, the backends that have some go on with these. Those of a
-    /// later configuration begin anew.
+    /// later configuration begin anew. Where flushes are kept, those that lie there go first.
     ///
     /// # Errors
     /// Those of [`Runners::start`].
@@ -139,9 +161,13 @@ impl Runners {
         limits: Limits,
         clock: &Clock,
         outside: &Arc<Outside>,
-        keeps: Option<(Shelf, Arc<Totals>)>,
+        keeps: Keeps,
     ) -> io::Result<Self> {
-        let (shelf, totals) = keeps.unzip();
+        let (shelf, totals) = keeps.totals.unzip();
+        if let Some(options) = &keeps.spool {
+            let configured: Vec<_> = backends.iter().map(Backend::name).collect();
+            spool::name_others(options, &SPOOLED, &configured);
+        }
         let mut runners = Self {
             running: Vec::new(),
             retired: Vec::new(),
@@ -151,6 +177,8 @@ impl Runners {
             repeater: None,
             outside: outside.clone(),
             shelf,
+            spooling: keeps.spool,
+            spools: Vec::new(),
         };
         // Named twice it is still one.
         if let Some(options) = backends.iter().find_map(Backend::repeater) {
@@ -193,7 +221,11 @@ impl Runners {
         // The one that goes on, or the one that starts; none is taken twice.
         let mut plan = Vec::with_capacity(backends.len());
         let mut kept = vec![false; self.running.len()];
+        let mut names = Vec::new();
         for backend in backends.iter().filter(|it| it.repeater().is_none()) {
+            // One that is named twice has its flushes twice, but on disk once.
+            let is_first = !names.contains(&backend.name());
+            names.push(backend.name());
             let same = (0..self.running.len()).find(|at| {
                 !kept[*at] && limits == self.limits && self.running[*at].backend == *backend
             });
@@ -202,7 +234,8 @@ impl Runners {
                 plan.push(Ok(at));
             } else {
                 plan.push(Err(fresh.len()));
-                fresh.push(Some(self.spawn(backend, limits, totals)?));
+                let spool = if is_first { self.spool(backend)? } else { None };
+                fresh.push(Some(self.spawn(backend, limits, totals, spool)?));
             }
         }
         if let Some(shelf) = &self.shelf {
@@ -247,16 +280,34 @@ impl Runners {
         Ok(())
     }
 
+    /// The spool of a backend, if it is to have one; opened when it is wanted first.
+    fn spool(&mut self, backend: &Backend) -> io::Result<Option<Arc<Spool>>> {
+        let name = backend.name();
+        let Some(options) = &self.spooling else {
+            return Ok(None);
+        };
+        if !SPOOLED.contains(&name) {
+            return Ok(None);
+        }
+        if let Some((_, spool)) = self.spools.iter().find(|(known, _)| *known == name) {
+            return Ok(Some(spool.clone()));
+        }
+        let spool = Spool::start(options, name, self.outside.clone())?;
+        self.spools.push((name, spool.clone()));
+        Ok(Some(spool))
+    }
+
     fn spawn(
         &self,
         backend: &Backend,
         limits: Limits,
         totals: &Arc<Totals>,
+        spool: Option<Arc<Spool>>,
     ) -> io::Result<(Outbox, Runner)> {
         let shelf = self.shelf.as_ref().filter(|_| has_totals(backend));
         let pen = shelf.map(|shelf| shelf.pen(totals.clone()));
         let (name, wants) = (backend.name(), wants(backend));
-        let (outbox, queue) = Outbox::new(name, wants, limits, self.outside.clone());
+        let (outbox, queue) = Outbox::spooled(name, wants, limits, self.outside.clone(), spool);
         let (closes_when_done, done) = bounded::<()>(0);
         let status = Arc::new(Status::new(backend.name()));
         introduce(backend, &self.clock, &status);
@@ -292,39 +343,28 @@ impl Runners {
     }
 
     /// Waits until every backend has delivered what is queued, at most until the deadline. What is left
-    /// then is counted as dropped; returns how many flushes were dropped since the start, for whatever
-    /// reason.
+    /// then stays on disk, or is counted as dropped; returns how many flushes were dropped since the start,
+    /// for whatever reason.
     pub fn finish(self, deadline: Instant) -> u64 {
         for runner in self.retired.iter().chain(&self.running) {
             runner.queue.ends_by(deadline);
         }
         // Closed first: they deliver what waits, and end, while a target of the repeater may hang.
         self.outboxes.boxes().clear();
+        let last_words = if self.spools.is_empty() {
+            deadline
+        } else {
+            let left = deadline.saturating_duration_since(Instant::now());
+            deadline - FOR_THE_DISK.min(left / 4)
+        };
         if let Some(repeater) = self.repeater {
-            repeater.finish(deadline, &self.outside);
+            repeater.finish(last_words, &self.outside);
         }
+        let mut late = Vec::new();
         for runner in self.retired.into_iter().chain(self.running) {
-            if runner
-                .done
-                .recv_deadline(deadline)
-                .is_err_and(|error| error.is_timeout())
-            {
-                let posts = runner.queue.take_kept();
-                if posts > 0 {
-                    self.outside.posts_lost.add(posts as u64);
-                    log::error!(
-                        "backend {}: posts not delivered before the stop deadline and lost: {posts}",
-                        runner.status.backend()
-                    );
-                }
-                let left = runner.queue.abandon();
-                if left > 0 {
-                    log::error!(
-                        "backend {}: flushes not delivered before the stop deadline and lost: {left}; \
-                         a longer `stopDeadline` gives it more time",
-                        runner.status.backend()
-                    );
-                }
+            let ended = runner.done.recv_deadline(last_words);
+            if ended.is_err_and(|error| error.is_timeout()) {
+                late.push(runner);
             } else if runner.thread.join().is_err() {
                 log::error!(
                     "backend {}: its thread panicked; flushes may be lost",
@@ -332,7 +372,39 @@ impl Runners {
                 );
             }
         }
+        // All of them before one is waited for: each has a thread for the disk.
+        late.iter().for_each(|runner| runner.queue.save());
+        late.iter().for_each(|runner| runner.give_up(&self.outside));
+        for (_, spool) in &self.spools {
+            spool.end(deadline);
+        }
         self.outside.flushes_dropped.total()
+    }
+}
+
+impl Runner {
+    /// Ends the outbox of a backend that took too long.
+    fn give_up(&self, outside: &Outside) {
+        let backend = self.status.backend();
+        let posts = self.queue.take_kept();
+        if posts > 0 {
+            outside.posts_lost.add(posts as u64);
+            log::error!(
+                "backend {backend}: posts not delivered before the stop deadline and lost: {posts}"
+            );
+        }
+        let Left { lost, on_disk } = self.queue.abandon();
+        if lost > 0 {
+            log::error!(
+                "backend {backend}: flushes not delivered before the stop deadline and lost: {lost}; a \
+                 longer `stopDeadline` gives it more time"
+            );
+        }
+        if on_disk > 0 {
+            log::warn!(
+                "backend {backend}: flushes not delivered before the stop deadline stay on disk: {on_disk}"
+            );
+        }
     }
 }
 

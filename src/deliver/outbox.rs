@@ -1,6 +1,7 @@
 //! Flushes that wait for one backend. Bounded: a dead backend costs its own flushes, the oldest first
 //! and counted, and nobody else anything.
 
+use super::spool::Spool;
 use crate::metric::meter::Outside;
 use crate::metric::snapshot::Snapshot;
 use crate::runtime::clock::monotonic_ms;
@@ -47,22 +48,61 @@ struct Shared {
     backend: &'static str,
     wants: Wants,
     limits: Limits,
+    spool: Option<Share>,
     outside: Arc<Outside>,
     complaints: RateLimit,
     state: Mutex<State>,
     changed: Condvar,
 }
 
+/// What an outbox has of the spool of its backend.
+#[derive(Debug)]
+struct Share {
+    spool: Arc<Spool>,
+    /// What shows that no later outbox has it.
+    pass: u64,
+}
+
+/// How many times the limits what is about to be written may take, so that a disk has its time.
+const WHILE_WRITTEN: usize = 2;
+
+/// How long one that gives up waits for the disk, when nothing ends before.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+struct Flush {
+    /// Its number in the spool.
+    number: u64,
+    snapshot: Arc<Snapshot>,
+    /// Memory of it.
+    bytes: usize,
+    /// Its backend may remember it by where it lies in memory.
+    tried: bool,
+}
+
+/// What became of an outbox that ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Flushes that were dropped.
+    pub lost: u64,
+    /// Flushes that are on disk.
+    pub on_disk: u64,
+}
+
 #[derive(Debug, Default)]
 struct State {
-    /// The oldest first, each with its memory.
-    flushes: VecDeque<(Arc<Snapshot>, usize)>,
+    /// The oldest first. Those that are on disk alone are not among them.
+    flushes: VecDeque<Flush>,
     /// Memory of all of them.
     bytes: usize,
+    /// The last attempt failed.
+    failing: bool,
     /// The first is being delivered right now: it is not dropped, and counts for no limit.
     in_hand: bool,
     /// The last one sent, before all that wait, while nobody knows whether it arrived. Counts for no limit.
-    sent: Option<(Arc<Snapshot>, usize)>,
+    sent: Option<Flush>,
+    /// The number of one that was in hand when it was left on disk: it may still be delivered.
+    left_in_hand: Option<u64>,
     /// No flush will come any more from the flusher.
     closed: bool,
     /// When the process ends, once it is stopping.
@@ -77,28 +117,75 @@ struct State {
 }
 
 impl State {
-    fn pop(&mut self) -> Option<(Arc<Snapshot>, usize)> {
+    fn pop(&mut self) -> Option<Flush> {
         let first = self.flushes.pop_front();
-        self.bytes -= first.as_ref().map_or(0, |(_, bytes)| *bytes);
+        self.bytes -= first.as_ref().map_or(0, |flush| flush.bytes);
         self.in_hand = false;
         first
     }
 
-    /// Drops the oldest until the rest is within the limits; the newest is never dropped, so one
-    /// that is larger than the limit alone has its chance. Returns how many were dropped.
-    fn trim(&mut self, limits: Limits) -> u64 {
+    fn remove(&mut self, at: usize) -> Option<Flush> {
+        let flush = self.flushes.remove(at)?;
+        self.bytes -= flush.bytes;
+        Some(flush)
+    }
+
+    /// Whether more waits than that.
+    fn exceeds(&self, limits: Limits, times: usize) -> bool {
         let first = usize::from(self.in_hand);
-        let in_hand = if self.in_hand { self.flushes[0].1 } else { 0 };
-        let mut dropped = 0;
-        while self.flushes.len() > first + 1
-            && (self.flushes.len() - first > limits.flushes || self.bytes - in_hand > limits.bytes)
+        let in_hand = if self.in_hand {
+            self.flushes[0].bytes
+        } else {
+            0
+        };
+        self.flushes.len() - first > limits.flushes.saturating_mul(times)
+            || self.bytes - in_hand > limits.bytes.saturating_mul(times)
+    }
+
+    /// Lets go of the oldest that are on disk, and drops the oldest of the others, until the rest is within
+    /// the limits; the newest is never dropped, so one that is larger than the limit alone has its chance.
+    /// Returns how many were dropped.
+    fn trim(&mut self, limits: Limits, spool: Option<&Spool>) -> u64 {
+        let first = usize::from(self.in_hand);
+        let mut at = first;
+        while let Some(spool) = spool
+            && self.exceeds(limits, 1)
+            && let Some(flush) = self.flushes.get(at)
         {
-            if let Some((_, bytes)) = self.flushes.remove(first) {
-                self.bytes -= bytes;
-                dropped += 1;
+            if !flush.tried && spool.release(flush.number) {
+                self.remove(at);
+            } else {
+                at += 1;
+            }
+        }
+        let mut dropped = 0;
+        while self.flushes.len() > first + 1 && self.exceeds(limits, 1) {
+            let mut at = first;
+            if let Some(spool) = spool
+                && !self.exceeds(limits, WHILE_WRITTEN)
+            {
+                let mut others = self.flushes.iter().skip(first);
+                match others.position(|flush| !spool.is_pending(flush.number)) {
+                    Some(other) => at += other,
+                    None => break,
+                }
+                // The newest.
+                if at + 1 == self.flushes.len() {
+                    break;
+                }
+            }
+            if let Some(flush) = self.remove(at) {
+                dropped += u64::from(!spool.is_some_and(|spool| spool.leave(flush.number)));
             }
         }
         dropped
+    }
+
+    /// Wants everything that waits to be written.
+    fn submit(&self, spool: &Spool) {
+        for flush in self.flushes.iter().chain(&self.sent) {
+            spool.submit(flush.number, &flush.snapshot);
+        }
     }
 }
 
@@ -107,25 +194,45 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn spool(&self) -> Option<&Spool> {
+        self.spool.as_ref().map(|share| &*share.spool)
+    }
+
     /// Puts flushes in front of those that wait.
-    fn prepend(&self, flushes: VecDeque<(Arc<Snapshot>, usize)>) {
+    fn prepend(&self, flushes: VecDeque<Flush>) {
         let mut state = self.state();
         if state.abandoned {
             let heir = state.heir.clone();
             drop(state);
             match heir {
                 Some(heir) => heir.prepend(flushes),
-                None => self.lost(flushes.len() as u64),
+                None => self.lost(self.leave(&flushes).lost),
             }
             return;
         }
         let first = usize::from(state.in_hand);
-        for (snapshot, bytes) in flushes.into_iter().rev() {
-            state.bytes += bytes;
-            state.flushes.insert(first, (snapshot, bytes));
+        for flush in flushes.into_iter().rev() {
+            state.bytes += flush.bytes;
+            state.flushes.insert(first, flush);
         }
         self.trimmed(state);
         self.changed.notify_all();
+    }
+
+    /// Leaves flushes to the disk, those that are there.
+    fn leave(&self, flushes: &VecDeque<Flush>) -> Left {
+        let Some(spool) = self.spool() else {
+            return Left {
+                lost: flushes.len() as u64,
+                on_disk: 0,
+            };
+        };
+        let there = flushes.iter().filter(|flush| spool.leave(flush.number));
+        let on_disk = there.count() as u64;
+        Left {
+            lost: flushes.len() as u64 - on_disk,
+            on_disk,
+        }
     }
 
     /// Counts flushes that came from an earlier backend, when this one had ended already.
@@ -141,7 +248,7 @@ impl Shared {
     }
 
     fn trimmed(&self, mut state: MutexGuard<'_, State>) {
-        let dropped = state.trim(self.limits);
+        let dropped = state.trim(self.limits, self.spool());
         drop(state);
         if dropped == 0 {
             return;
@@ -171,10 +278,26 @@ impl Outbox {
         limits: Limits,
         outside: Arc<Outside>,
     ) -> (Self, Queue) {
+        Self::spooled(backend, wants, limits, outside, None)
+    }
+
+    /// The same with a spool, if there is one: from now on it is this outbox's.
+    pub fn spooled(
+        backend: &'static str,
+        wants: Wants,
+        limits: Limits,
+        outside: Arc<Outside>,
+        spool: Option<Arc<Spool>>,
+    ) -> (Self, Queue) {
+        let share = |spool: Arc<Spool>| Share {
+            pass: spool.pass_on(),
+            spool,
+        };
         let shared = Arc::new(Shared {
             backend,
             wants,
             limits,
+            spool: spool.map(share),
             outside,
             complaints: RateLimit::new(),
             state: Mutex::default(),
@@ -186,7 +309,8 @@ impl Outbox {
         (Self { shared }, queue)
     }
 
-    /// Puts a flush in; past the limits the oldest that waits is dropped and counted. Waits for no backend.
+    /// Puts a flush in; past the limits the oldest that waits is left to the disk, or dropped and counted.
+    /// Waits for no backend, and for no disk.
     pub fn put(&self, snapshot: &Arc<Snapshot>) {
         if !(self.shared.wants)(snapshot) {
             return;
@@ -198,8 +322,20 @@ impl Outbox {
             self.shared.outside.flushes_dropped.add(1);
             return;
         }
-        state.flushes.push_back((snapshot.clone(), bytes));
+        let spool = self.shared.spool();
+        state.flushes.push_back(Flush {
+            number: spool.map_or(0, |spool| spool.number(snapshot.timestamp)),
+            snapshot: snapshot.clone(),
+            bytes,
+            tried: false,
+        });
         state.bytes += bytes;
+        // One that comes to a backend that has nothing to do is none for the disk.
+        if let Some(spool) = spool
+            && (state.failing || state.flushes.len() > 1 || spool.has_waiting())
+        {
+            state.submit(spool);
+        }
         self.shared.trimmed(state);
         self.shared.changed.notify_all();
     }
@@ -215,7 +351,7 @@ impl Outbox {
         let mut state = old.shared.state();
         let in_hand = usize::from(state.in_hand);
         let waiting = state.flushes.split_off(in_hand);
-        state.bytes -= waiting.iter().map(|(_, bytes)| bytes).sum::<usize>();
+        state.bytes -= waiting.iter().map(|flush| flush.bytes).sum::<usize>();
         state.heir = Some(self.shared.clone());
         // Never two of them at once.
         drop(state);
@@ -234,24 +370,61 @@ impl Queue {
     /// Waits for a flush and takes the oldest in hand. It stays in the outbox until it is [`Queue::done`].
     /// `None` when the outbox is closed and empty.
     pub fn next(&self) -> Option<Arc<Snapshot>> {
-        let state = self.shared.state();
-        let empty = |state: &mut State| state.flushes.is_empty() && !state.closed;
-        let state = self.shared.changed.wait_while(state, empty);
-        let mut state = state.unwrap_or_else(PoisonError::into_inner);
-        let (snapshot, _) = state.flushes.front()?;
-        let snapshot = snapshot.clone();
-        state.in_hand = true;
-        Some(snapshot)
+        let mut state = self.shared.state();
+        while !state.abandoned {
+            // The heir has what is on disk.
+            let share = self.shared.spool.as_ref().filter(|_| state.heir.is_none());
+            if let Some(Share { spool, pass }) = share {
+                let first = state.flushes.front().map(|flush| flush.number);
+                if let Some(number) = spool.take_oldest(*pass, first) {
+                    drop(state);
+                    let loaded = spool.load(number);
+                    state = self.shared.state();
+                    self.take_in(&mut state, spool, number, loaded);
+                    continue;
+                }
+            }
+            if let Some(first) = state.flushes.front() {
+                let snapshot = first.snapshot.clone();
+                state.in_hand = true;
+                return Some(snapshot);
+            }
+            if state.closed {
+                return None;
+            }
+            let waited = self.shared.changed.wait(state);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        None
+    }
+
+    fn take_in(&self, state: &mut State, spool: &Spool, number: u64, loaded: Option<Snapshot>) {
+        let Some(snapshot) = loaded else { return };
+        if state.abandoned || state.heir.is_some() {
+            spool.leave(number);
+            return;
+        }
+        let bytes = snapshot.memory();
+        state.bytes += bytes;
+        state.flushes.push_front(Flush {
+            number,
+            snapshot: Arc::new(snapshot),
+            bytes,
+            tried: false,
+        });
     }
 
     /// Takes the flush in hand out. Whether it was still there: [`Queue::abandon`] may have come first.
     pub fn done(&self) -> bool {
         let mut state = self.shared.state();
-        let there = state.in_hand;
-        if there {
-            state.pop();
-        }
-        there
+        let first = if state.in_hand { state.pop() } else { None };
+        let late = state.left_in_hand.take();
+        state.failing = false;
+        drop(state);
+        // One that was left is counted when it is still there to be let go of.
+        let is_left = |number: &u64| self.shared.spool().is_some_and(|spool| spool.has(*number));
+        let number = first.map(|flush| flush.number);
+        self.is_through(number.or(late.filter(is_left)))
     }
 
     /// Takes the flush in hand out as sent, and keeps it until [`Queue::confirm`]. Whether one sent before
@@ -262,7 +435,10 @@ impl Queue {
             return false;
         }
         let sent = state.pop();
-        std::mem::replace(&mut state.sent, sent).is_some()
+        let before = std::mem::replace(&mut state.sent, sent);
+        state.failing = false;
+        drop(state);
+        self.is_through(before.map(|flush| flush.number))
     }
 
     /// Whether one was sent of which it is not known whether it arrived.
@@ -272,14 +448,43 @@ impl Queue {
 
     /// Lets go of the flush that was [`Queue::sent`]: it has arrived. Whether there was one.
     pub fn confirm(&self) -> bool {
-        self.shared.state().sent.take().is_some()
+        let sent = self.shared.state().sent.take();
+        self.is_through(sent.map(|flush| flush.number))
+    }
+
+    /// Nobody needs this flush any more. Whether there is one.
+    fn is_through(&self, number: Option<u64>) -> bool {
+        if let Some((spool, number)) = self.shared.spool().zip(number) {
+            spool.done(number);
+        }
+        number.is_some()
     }
 
     /// Lays the flush in hand back, to be tried again.
     pub fn put_back(&self) {
         let mut state = self.shared.state();
-        state.in_hand = false;
+        let was_in_hand = std::mem::take(&mut state.in_hand);
+        state.left_in_hand = None;
+        state.failing = true;
+        if let Some(first) = state.flushes.front_mut().filter(|_| was_in_hand) {
+            first.tried = true;
+        }
+        if let Some(spool) = self.shared.spool() {
+            state.submit(spool);
+        }
         self.shared.trimmed(state);
+    }
+
+    /// Whether what cannot be delivered is kept on disk.
+    pub fn has_spool(&self) -> bool {
+        self.shared.spool.is_some()
+    }
+
+    /// Wants everything that waits to be written, if there is a spool.
+    pub fn save(&self) {
+        if let Some(spool) = self.shared.spool() {
+            self.shared.state().submit(spool);
+        }
     }
 
     /// Waits so long, or until the outbox is closed. Returns whether its backend is to go on with what it has
@@ -334,9 +539,10 @@ impl Queue {
         self.shared.state().closed
     }
 
-    /// Flushes in it, the one in hand included.
+    /// Flushes in it and on disk, the one in hand included.
     pub fn len(&self) -> usize {
-        self.shared.state().flushes.len()
+        let on_disk = self.shared.spool().map_or(0, Spool::waiting);
+        self.shared.state().flushes.len() + on_disk
     }
 
     /// Whether it holds none.
@@ -345,10 +551,29 @@ impl Queue {
     }
 
     /// Ends the outbox: what is in it, the one in hand and the unconfirmed one included, goes to the
-    /// outbox that took its place, or is dropped and counted. Returns how many were dropped.
-    pub fn abandon(&self) -> u64 {
+    /// outbox that took its place, or is left on disk, or is dropped and counted. With a spool it waits until
+    /// all is written, at most until the end of the process that was told.
+    pub fn abandon(&self) -> Left {
+        let state = self.shared.state();
+        if let Some(spool) = self.shared.spool()
+            && state.heir.is_none()
+        {
+            state.submit(spool);
+            let all = state.flushes.iter().chain(&state.sent);
+            let numbers: Vec<_> = all.map(|flush| flush.number).collect();
+            let until = state.ends;
+            drop(state);
+            spool.wait_for(
+                &numbers,
+                until.unwrap_or_else(|| Instant::now() + WRITTEN_WITHIN),
+            );
+        } else {
+            drop(state);
+        }
         let mut state = self.shared.state();
         let mut left = std::mem::take(&mut state.flushes);
+        let in_hand = left.front().map(|flush| flush.number);
+        let in_hand = in_hand.filter(|_| state.in_hand);
         if let Some(sent) = state.sent.take() {
             left.push_front(sent);
         }
@@ -356,16 +581,19 @@ impl Queue {
         state.in_hand = false;
         state.closed = true;
         state.abandoned = true;
-        let heir = state.heir.clone();
+        if let Some(heir) = state.heir.clone() {
+            drop(state);
+            self.shared.changed.notify_all();
+            heir.prepend(left);
+            return Left::default();
+        }
+        let left = self.shared.leave(&left);
+        // It may arrive while the process is ending.
+        state.left_in_hand = in_hand.filter(|_| self.shared.spool.is_some());
         drop(state);
         self.shared.changed.notify_all();
-        if let Some(heir) = heir {
-            heir.prepend(left);
-            return 0;
-        }
-        let lost = left.len() as u64;
-        self.shared.outside.flushes_dropped.add(lost);
-        lost
+        self.shared.outside.flushes_dropped.add(left.lost);
+        left
     }
 }
 
@@ -439,12 +667,12 @@ mod tests {
         let (outbox, queue, outside) = outbox(5, usize::MAX);
         (0..3).for_each(|timestamp| outbox.put(&flush(timestamp, 0)));
         queue.next().expect("a flush");
-        assert_eq!(queue.abandon(), 3);
+        assert_eq!(queue.abandon().lost, 3);
         assert!(
             !queue.done(),
             "the flush in hand was counted as lost already"
         );
-        assert_eq!(queue.abandon(), 0);
+        assert_eq!(queue.abandon(), Left::default());
         outbox.put(&flush(3, 0));
         assert_eq!(outside.flushes_dropped.total(), 4);
         assert!(queue.next().is_none());
@@ -462,7 +690,7 @@ mod tests {
         assert_eq!((old_queue.len(), queue.len()), (1, 4));
         // What was in hand could not be delivered, while the heir has its oldest in hand.
         assert_eq!(queue.next().expect("a flush").timestamp, 1);
-        assert_eq!(old_queue.abandon(), 0);
+        assert_eq!(old_queue.abandon(), Left::default());
         assert!(old_queue.next().is_none());
         queue.put_back();
         assert_eq!(left(new, &queue), [1, 0, 2, 3, 4], "each has its own time");
@@ -480,8 +708,8 @@ mod tests {
         third.take_over(second);
         // The second has nothing to do and ends, while the first is still at its delivery.
         assert!(second_queue.next().is_none());
-        assert_eq!(second_queue.abandon(), 0);
-        assert_eq!(first_queue.abandon(), 0);
+        assert_eq!(second_queue.abandon(), Left::default());
+        assert_eq!(first_queue.abandon(), Left::default());
         assert_eq!(left(third, &queue), [0, 1]);
         assert_eq!(outside.flushes_dropped.total(), 0);
     }
@@ -504,11 +732,15 @@ mod tests {
         assert!(old_queue.is_empty());
         new.put(&flush(4, 0));
         new.take_over(old);
-        assert_eq!(old_queue.abandon(), 0);
+        assert_eq!(old_queue.abandon(), Left::default());
         assert!(!old_queue.confirm(), "it is the heir's");
         queue.next().expect("a flush");
         assert!(!queue.sent());
-        assert_eq!(queue.abandon(), 2, "the one sent and the one that waits");
+        assert_eq!(
+            queue.abandon().lost,
+            2,
+            "the one sent and the one that waits"
+        );
         assert_eq!(outside.flushes_dropped.total(), 2);
         drop(new);
     }
@@ -524,6 +756,159 @@ mod tests {
             queue.ends_by(Instant::now());
             assert!(!waits.join().expect("no panic"), "the stop came before");
         });
+    }
+
+    /// A directory that goes with the test, and a spool in it.
+    struct Spooled(std::path::PathBuf);
+
+    impl Spooled {
+        fn of(test: &str) -> Self {
+            let name = format!("statsd-fast-outbox-{test}-{}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            let _ = std::fs::remove_dir_all(&path);
+            Self(path)
+        }
+
+        fn spool(&self, outside: &Arc<Outside>) -> Arc<Spool> {
+            let options = super::super::spool::Options {
+                directory: self.0.clone(),
+                bytes: 1 << 20,
+            };
+            Spool::start(&options, "test", outside.clone()).expect("a thread")
+        }
+    }
+
+    impl Drop for Spooled {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn spooled(flushes: usize, spool: &Arc<Spool>, outside: &Arc<Outside>) -> (Outbox, Queue) {
+        let limits = Limits {
+            flushes,
+            bytes: usize::MAX,
+        };
+        Outbox::spooled(
+            "test",
+            |_| true,
+            limits,
+            outside.clone(),
+            Some(spool.clone()),
+        )
+    }
+
+    fn all_written(outside: &Outside, flushes: u64) {
+        let until = Instant::now() + Duration::from_secs(30);
+        while outside.flushes_spooled.total() < flushes {
+            assert!(Instant::now() < until, "waited in vain for the disk");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn one_flush_after_the_other_touches_no_disk() {
+        let (place, outside) = (Spooled::of("healthy"), Arc::new(Outside::default()));
+        let spool = place.spool(&outside);
+        let (outbox, queue) = spooled(9, &spool, &outside);
+        for timestamp in 0..5 {
+            outbox.put(&flush(timestamp, 0));
+            queue.next().expect("a flush");
+            assert!(queue.done());
+        }
+        drop(outbox);
+        assert_eq!(queue.abandon(), Left::default());
+        spool.end(Instant::now() + Duration::from_secs(30));
+        assert_eq!(outside.flushes_spooled.total(), 0);
+    }
+
+    #[test]
+    fn what_memory_has_no_room_for_comes_back_from_the_disk_in_order() {
+        let (place, outside) = (Spooled::of("order"), Arc::new(Outside::default()));
+        let spool = place.spool(&outside);
+        let (outbox, queue) = spooled(2, &spool, &outside);
+        outbox.put(&flush(0, 0));
+        let tried = queue.next().expect("a flush");
+        queue.put_back();
+        for timestamp in 1..20_i64 {
+            all_written(&outside, timestamp.cast_unsigned());
+            outbox.put(&flush(timestamp, 0));
+        }
+        all_written(&outside, 20);
+        assert_eq!(queue.len(), 20);
+        assert!(spool.waiting() >= 17, "{}", spool.waiting());
+        let again = queue.next().expect("a flush");
+        assert!(Arc::ptr_eq(&tried, &again), "its backend knows it");
+        queue.put_back();
+        assert_eq!(left(outbox, &queue), (0..20).collect::<Vec<_>>());
+        assert_eq!(outside.flushes_dropped.total(), 0);
+        assert_eq!(outside.flushes_on_disk.now(), 0);
+    }
+
+    #[test]
+    fn what_is_abandoned_waits_for_the_next_process() {
+        let (place, outside) = (Spooled::of("abandoned"), Arc::new(Outside::default()));
+        let spool = place.spool(&outside);
+        let (outbox, queue) = spooled(9, &spool, &outside);
+        (0..3).for_each(|timestamp| outbox.put(&flush(timestamp, 0)));
+        queue.next().expect("a flush");
+        drop(outbox);
+        let left = Left {
+            lost: 0,
+            on_disk: 3,
+        };
+        assert_eq!(queue.abandon(), left);
+        assert!(queue.next().is_none(), "nobody takes them out again");
+        // The one in hand arrives after all.
+        assert!(queue.done());
+        assert!(!queue.done());
+        spool.end(Instant::now() + Duration::from_secs(30));
+        let spool = place.spool(&outside);
+        let (outbox, queue) = spooled(9, &spool, &outside);
+        assert_eq!(self::left(outbox, &queue), [1, 2]);
+        assert_eq!(outside.flushes_dropped.total(), 0);
+    }
+
+    #[test]
+    fn an_heir_has_what_is_on_disk_and_what_comes_back() {
+        let (place, outside) = (Spooled::of("heir"), Arc::new(Outside::default()));
+        let spool = place.spool(&outside);
+        let (old, old_queue) = spooled(1, &spool, &outside);
+        old.put(&flush(0, 0));
+        old_queue.next().expect("a flush");
+        (1..6).for_each(|timestamp| {
+            old.put(&flush(timestamp, 0));
+            all_written(&outside, timestamp.cast_unsigned() + 1);
+        });
+        let (new, queue) = spooled(9, &spool, &outside);
+        new.take_over(old);
+        new.put(&flush(6, 0));
+        assert_eq!(old_queue.abandon(), Left::default());
+        assert!(old_queue.next().is_none());
+        assert_eq!(left(new, &queue), (0..7).collect::<Vec<_>>());
+        assert_eq!(outside.flushes_on_disk.now(), 0);
+        assert_eq!(outside.flushes_dropped.total(), 0);
+    }
+
+    #[test]
+    fn what_was_sent_leaves_the_disk_when_it_is_confirmed() {
+        let (place, outside) = (Spooled::of("sent"), Arc::new(Outside::default()));
+        let spool = place.spool(&outside);
+        let (outbox, queue) = spooled(9, &spool, &outside);
+        (0..3).for_each(|timestamp| outbox.put(&flush(timestamp, 0)));
+        all_written(&outside, 3);
+        queue.next().expect("a flush");
+        assert!(!queue.sent());
+        assert_eq!(outside.flushes_on_disk.now(), 3);
+        queue.next().expect("a flush");
+        assert!(queue.sent());
+        assert_eq!(outside.flushes_on_disk.now(), 2);
+        drop(outbox);
+        assert_eq!(
+            queue.abandon().on_disk,
+            2,
+            "the one sent and the one that waits"
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The loop of a backend's thread: takes one flush after another out of its outbox, tries again or
 //! gives it up, and says when the other side goes away and comes back.
 
-use super::outbox::Queue;
+use super::outbox::{Left, Queue};
 use super::sink;
 use crate::metric::meter::Outside;
 use crate::metric::snapshot::Snapshot;
@@ -187,10 +187,15 @@ pub(super) fn confirm(
 }
 
 fn give_up(queue: &Queue, destination: &str, setting: &str, error: &io::Error) {
-    let lost = queue.abandon();
+    let Left { lost, on_disk } = queue.abandon();
+    let error = explained(error, setting);
     if lost > 0 {
-        let error = explained(error, setting);
         log::error!("{destination}: flushes not delivered at the end and lost: {lost}: {error}");
+    }
+    if on_disk > 0 {
+        log::warn!(
+            "{destination}: flushes not delivered at the end stay on disk: {on_disk}: {error}"
+        );
     }
 }
 

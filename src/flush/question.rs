@@ -93,7 +93,7 @@ pub struct Reading {
     pub meter: &'static Meter,
     /// Since the start.
     pub total: u64,
-    /// Since the last flush.
+    /// Since the last flush; of a level, how it stands.
     pub recent: u64,
 }
 
@@ -176,7 +176,7 @@ impl Flusher {
                 let readings = readings.map(|((meter, total), (_, before))| Reading {
                     meter,
                     total,
-                    recent: total - before,
+                    recent: meter.since(total, before),
                 });
                 let _ = answer.send(readings.collect());
             }

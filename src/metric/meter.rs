@@ -20,8 +20,17 @@ pub struct Meter {
     pub help: &'static str,
     /// Whether anything but zero means that something was lost.
     pub loss: bool,
+    /// It goes up and down: what it shows is how it stands, not what came since the last flush.
+    pub level: bool,
     /// The total since the start, from the accounts since the start.
     read: fn(&Tally, &Outside) -> u64,
+}
+
+impl Meter {
+    /// What it shows of an interval, by its readings at the end and the beginning of that.
+    pub fn since(&self, now: u64, before: u64) -> u64 {
+        if self.level { now } else { now - before }
+    }
 }
 
 /// A count that any thread may add to.
@@ -41,6 +50,24 @@ impl Count {
     }
 }
 
+/// How many of something there are, which any thread may change.
+#[derive(Debug, Default)]
+pub struct Level(AtomicU64);
+
+impl Level {
+    /// Where there were so many, there are so many now.
+    pub fn change(&self, before: u64, now: u64) {
+        // What it wraps by, another thread has added or will. Relaxed: as for a count.
+        self.0
+            .fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+    }
+
+    /// How many there are.
+    pub fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Counts from beyond the sample path.
 #[derive(Debug, Default)]
 pub struct Outside {
@@ -48,6 +75,12 @@ pub struct Outside {
     pub flushes_delivered: Count,
     /// Flushes that reach no backend any more: given up, or the outbox had no room for them.
     pub flushes_dropped: Count,
+    /// Flushes written to disk because their backend could not take them.
+    pub flushes_spooled: Count,
+    /// Flushes on disk.
+    pub flushes_on_disk: Level,
+    /// Flushes on disk refused, and failures to write or remove one.
+    pub spool_errors: Count,
     /// Attempts to deliver that failed; most backends try again.
     pub deliveries_failed: Count,
     /// Workers that had not answered when a flush went out.
@@ -84,7 +117,15 @@ const fn meter(
         name,
         help,
         loss,
+        level: false,
         read,
+    }
+}
+
+const fn level(name: &'static str, help: &'static str, read: fn(&Tally, &Outside) -> u64) -> Meter {
+    Meter {
+        level: true,
+        ..meter(name, false, help, read)
     }
 }
 
@@ -343,6 +384,21 @@ pub const METERS: &[Meter] = &[
         |_, o| o.flushes_dropped.total(),
     ),
     meter(
+        "spool.written",
+        false,
+        "flushes written to `spoolDir` because their backend could not take them",
+        |_, o| o.flushes_spooled.total(),
+    ),
+    level("spool.flushes", "flushes on disk, as of now", |_, o| {
+        o.flushes_on_disk.now()
+    }),
+    meter(
+        "spool.errors",
+        true,
+        "flushes on disk refused, and failures to write or remove one; it goes on in memory then",
+        |_, o| o.spool_errors.total(),
+    ),
+    meter(
         "deliveries_failed",
         false,
         "attempts to deliver a flush that failed; it waits and is tried again",
@@ -419,7 +475,7 @@ impl Totals {
         counts
             .map(|(meter, (now, before))| SelfMetric {
                 name: meter.name,
-                value: (now - before) as f64,
+                value: meter.since(*now, before) as f64,
             })
             .collect()
     }
@@ -490,6 +546,10 @@ mod tests {
         outside.state_errors.add(46);
         outside.state_dropped.add(49);
         outside.names_swept.add(55);
+        outside.flushes_spooled.add(56);
+        outside.flushes_on_disk.change(0, 60);
+        outside.flushes_on_disk.change(60, 57);
+        outside.spool_errors.add(58);
         let totals = Totals::read(&tally, &outside);
         let mut values: Vec<_> = totals
             .since(&Totals::ZERO)
@@ -500,7 +560,8 @@ mod tests {
         assert_eq!(values, (1..=METERS.len() as u64).collect::<Vec<_>>());
         assert_eq!(
             totals.since(&totals).iter().map(|m| m.value).sum::<f64>(),
-            0.0
+            57.0,
+            "what is a level stays"
         );
         for reason in Reject::ALL {
             let name = format!("rejected.{}", reason.name().replace('-', "_"));

@@ -10,7 +10,7 @@ pub use run::{ConfigFile, run, run_proxy};
 
 use crate::admin::{Admin, Desk, Door};
 use crate::config::{Config, Loaded};
-use crate::deliver::{Backend, Runners};
+use crate::deliver::{Backend, Keeps, Runners};
 use crate::flush::{self, Flusher};
 use crate::ingest::source::lock::Lock;
 use crate::ingest::source::{Address, Listen, Listener, Source};
@@ -72,6 +72,8 @@ pub struct Totals {
     pub flushes_dropped: u64,
     /// Every meter, as it stood when all was done.
     pub meters: meter::Totals,
+    /// Flushes that are on disk for the next start.
+    pub flushes_on_disk: u64,
 }
 
 /// How long a reload waits for the flusher: longer than it waits for a worker.
@@ -191,7 +193,10 @@ impl Server {
         let shelf = restored.as_ref().map(|_| Shelf::default());
         let Restored { kept, lock } = restored.unwrap_or_default();
         let Kept { gauges, totals } = kept;
-        let keeps = shelf.clone().zip(Some(totals.unwrap_or_default()));
+        let keeps = Keeps {
+            totals: shelf.clone().zip(Some(totals.unwrap_or_default())),
+            spool: config.spool.clone(),
+        };
         let mut backends =
             Runners::resume(&config.backends, config.outbox, &clock, &outside, keeps)
                 .context("cannot start a backend thread")?;
@@ -303,6 +308,7 @@ impl Server {
         new.listeners.clone_from(&old.listeners);
         new.admin = old.admin.clone();
         new.state.clone_from(&old.state);
+        new.spool.clone_from(&old.spool);
         new.ingest.dialect = old.ingest.dialect;
         new.ingest.exact_samples = old.ingest.exact_samples;
         new.flush.exact_samples = old.ingest.exact_samples;
@@ -386,6 +392,7 @@ impl Server {
             meters: meter::Totals::read(&ingest, &self.outside),
             ingest,
             flushes_dropped,
+            flushes_on_disk: self.outside.flushes_on_disk.now(),
         }
     }
 }

@@ -372,6 +372,9 @@ fn summary(totals: &Totals) -> String {
         tally.kernel_drops,
         totals.flushes_dropped
     );
+    if totals.flushes_on_disk > 0 {
+        let _ = write!(line, ", {} flushes on disk", totals.flushes_on_disk);
+    }
     add_rare_losses(tally, &mut line);
     for (meter, what) in [
         ("repeater.dropped", "copies not sent"),
@@ -496,11 +499,18 @@ mod tests {
         let mut totals = Totals {
             ingest: Tally::default(),
             flushes_dropped: 1,
+            flushes_on_disk: 0,
             meters: meter::Totals::ZERO,
         };
         let usual = "0 datagrams, 0 lines, 0 values taken, 0 refused, 0 datagrams cut, 0 dropped by the \
                      kernel, 1 flushes not delivered";
         assert_eq!(summary(&totals), format!("{usual}; whatever came was read"));
+        totals.flushes_on_disk = 2;
+        assert_eq!(
+            summary(&totals),
+            format!("{usual}, 2 flushes on disk; whatever came was read")
+        );
+        totals.flushes_on_disk = 0;
         totals.ingest.rejected[Reject::NoType as usize] = 11;
         totals.ingest.rejected[Reject::BadRate as usize] = 12;
         (totals.ingest.packets, totals.ingest.events) = (15, 14);

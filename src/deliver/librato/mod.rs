@@ -330,14 +330,14 @@ impl Librato {
             exhausted,
         } = self.encoder.encode(snapshot, again);
         if !again {
-            if let Some(pen) = &self.pen
-                && let Some(totals) = self.encoder.totals()
-            {
-                pen.write(totals);
+            // A flush that waits on disk is added by the process that sends it, with its own totals.
+            if !queue.has_spool() {
+                self.write_totals();
             }
             self.tell_dropped(dropped, tags_dropped, exhausted, outside);
         }
         if batches.is_empty() {
+            self.write_settled(queue);
             return Ok(Fate::Nothing);
         }
         let outcome = self.post(batches, status, queue);
@@ -348,7 +348,23 @@ impl Librato {
             None if fate.is_err() => self.waiting.push(snapshot.clone()),
             _ => {}
         }
+        self.write_settled(queue);
         fate
+    }
+
+    /// Writes the running totals down when no flush that is to come again is among them.
+    fn write_settled(&self, queue: &Queue) {
+        if queue.has_spool() && self.waiting.is_empty() {
+            self.write_totals();
+        }
+    }
+
+    fn write_totals(&self) {
+        if let Some(pen) = &self.pen
+            && let Some(totals) = self.encoder.totals()
+        {
+            pen.write(totals);
+        }
     }
 
     fn tell_dropped(&self, dropped: u64, tags_dropped: u64, exhausted: u64, outside: &Outside) {
