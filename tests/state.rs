@@ -370,7 +370,7 @@ fn one_older_than_the_limit_is_not_used() {
         head,
         &format!("{before}\"written\":{},{behind}", written - 3600),
     );
-    let mut crc = statsd_fast::state::crc32::Crc32::new();
+    let mut crc = statsd_fast::runtime::crc32::Crc32::new();
     crc.update(body.as_bytes());
     let old = format!("{body}{{\"crc32\":\"{:08x}\"}}\n", crc.value());
     for (limit, used) in [
