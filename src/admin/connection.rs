@@ -1,6 +1,7 @@
 //! Connections of the admin interface: commands in, replies out.
 
 use super::Clerk;
+use super::commands::Commands;
 use crate::runtime::clock::{monotonic_ms, monotonic_ns};
 use crate::runtime::rate_limit::{RateLimit, more};
 use std::io::{self, ErrorKind, Read, Write};
@@ -136,36 +137,31 @@ impl Drop for Served {
 
 /// Reads commands and answers them until the client goes.
 fn serve(mut stream: TcpStream, active_ns: &AtomicU64, clerk: &impl Clerk) -> io::Result<()> {
-    let mut pending: Vec<u8> = Vec::new();
+    let mut commands = Commands::new(COMMAND_MAX);
     let mut chunk = [0; 4096];
     loop {
-        let quiet = clerk.quiet(&pending);
+        let quiet = clerk.quiet(commands.begun());
         stream.set_read_timeout(quiet)?;
         match stream.read(&mut chunk) {
             Ok(0) => {
-                if !pending.is_empty() {
-                    answer(&mut stream, &pending, clerk)?;
+                if !commands.begun().is_empty() {
+                    answer(&mut stream, commands.begun(), clerk)?;
                 }
                 return Ok(());
             }
-            Ok(count) => pending.extend_from_slice(&chunk[..count]),
+            Ok(count) => commands.take(&chunk[..count]),
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) if quiet.is_some() && is_timeout(&error) => pending.push(b'\n'),
+            Err(error) if quiet.is_some() && is_timeout(&error) => commands.take(b"\n"),
             Err(error) => return Err(error),
         }
         // Relaxed: a hint for who goes first when there are too many.
         active_ns.store(monotonic_ns(), Ordering::Relaxed);
-        while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = pending.drain(..=end).collect();
-            // The reference trims a whole segment: an empty line behind a command belongs to it.
-            if pending.iter().all(u8::is_ascii_whitespace) {
-                pending.clear();
-            }
+        while let Some(line) = commands.whole() {
             if !answer(&mut stream, &line, clerk)? {
                 return Ok(());
             }
         }
-        if pending.len() > COMMAND_MAX {
+        if commands.is_too_long() {
             return stream.write_all(b"ERROR\n");
         }
     }

@@ -5,6 +5,7 @@
 //! holds up nobody else. There is a limit on them; past it the one that has been silent longest is
 //! closed, so that a forgotten session cannot lock the door.
 
+pub mod commands;
 mod connection;
 mod reply;
 
