@@ -55,6 +55,8 @@ const PURE: [&str; 28] = [
     "src/ingest/scan.rs",
     "src/ingest/slots.rs",
     "src/ingest/source/nap.rs",
+    "src/ingest/source/stream/frames.rs",
+    "src/ingest/source/stream/framing.rs",
     "src/ingest/table.rs",
     "src/deliver/console",
     "src/deliver/inspector",

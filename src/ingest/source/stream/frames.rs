@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 /// Bytes of a length.
-pub(super) const LENGTH: usize = 4;
+pub const LENGTH: usize = 4;
 
 /// A tail with more memory than this gives it back once its packet is whole.
 const TAIL_KEPT: usize = 4096;
@@ -16,7 +16,7 @@ const TAIL_KEPT: usize = 4096;
 /// What is read goes into the batch right away, behind room for the tail; the tail is copied there only when
 /// its packet is whole.
 #[derive(Debug)]
-pub(super) struct Frames {
+pub struct Frames {
     max_packet: usize,
     /// The packet so far, its length before it; at most [`LENGTH`] and `max_packet` bytes.
     tail: Vec<u8>,
@@ -24,17 +24,20 @@ pub(super) struct Frames {
 
 /// A length that no packet may have.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct BadLength(pub(super) u32);
+pub struct BadLength(
+    /// The length announced.
+    pub u32,
+);
 
 impl Frames {
     /// At the start of a packet of at most `max_packet` bytes.
-    pub(super) fn new(max_packet: usize) -> Self {
+    pub fn new(max_packet: usize) -> Self {
         let tail = Vec::new();
         Self { max_packet, tail }
     }
 
     /// Bytes of room the next read must leave in front.
-    pub(super) fn held(&self) -> usize {
+    pub fn held(&self) -> usize {
         self.tail.len()
     }
 
@@ -43,7 +46,7 @@ impl Frames {
     ///
     /// # Errors
     /// When a packet is announced that is too long; where the next one begins nobody knows then.
-    pub(super) fn take(
+    pub fn take(
         &mut self,
         space: &mut [u8],
         packet: impl FnMut(Range<usize>),

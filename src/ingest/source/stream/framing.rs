@@ -10,7 +10,7 @@ const TAIL_KEPT: usize = 4096;
 /// What is read goes into the batch right away, behind room for the tail; the tail is copied there only
 /// when a newline came. So a byte is copied twice at most, however small the pieces a client sends.
 #[derive(Debug)]
-pub(super) struct Framing {
+pub struct Framing {
     max_line: usize,
     /// The line so far; at most `max_line` bytes.
     tail: Vec<u8>,
@@ -20,16 +20,16 @@ pub(super) struct Framing {
 
 /// What one read came to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Whole {
+pub struct Whole {
     /// Where the whole lines lie, newlines included; may be empty.
-    pub(super) lines: Range<usize>,
+    pub lines: Range<usize>,
     /// Lines found to be too long.
-    pub(super) long: u64,
+    pub long: u64,
 }
 
 impl Framing {
     /// At the start of a line of at most `max_line` bytes, its newline not counted.
-    pub(super) fn new(max_line: usize) -> Self {
+    pub fn new(max_line: usize) -> Self {
         Self {
             max_line,
             tail: Vec::new(),
@@ -38,13 +38,13 @@ impl Framing {
     }
 
     /// Bytes of room the next read must leave in front.
-    pub(super) fn held(&self) -> usize {
+    pub fn held(&self) -> usize {
         self.tail.len()
     }
 
     /// Takes what was read into `space`, behind [`Self::held`] bytes of room. What is no whole line yet is
     /// kept; lines that are too long are cut out.
-    pub(super) fn take(&mut self, space: &mut [u8]) -> Whole {
+    pub fn take(&mut self, space: &mut [u8]) -> Whole {
         let mut begin = self.held();
         let mut long = 0;
         if self.skipping {
@@ -88,7 +88,7 @@ impl Framing {
 
     /// Moves the line without its newline to the begin of `space`, when the client ended the stream there.
     /// Returns how long it is.
-    pub(super) fn finish(&mut self, space: &mut [u8]) -> usize {
+    pub fn finish(&mut self, space: &mut [u8]) -> usize {
         let tail = std::mem::take(&mut self.tail);
         space[..tail.len()].copy_from_slice(&tail);
         tail.len()

@@ -1,7 +1,7 @@
 //! Streams: TCP and unix stream sockets; lines ended by newlines, or packets behind their lengths.
 
-mod frames;
-mod framing;
+pub mod frames;
+pub mod framing;
 mod gate;
 mod streams;
 #[cfg(test)]
