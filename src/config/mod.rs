@@ -318,7 +318,16 @@ fn loaded<C>(path: &Path, sort: &Sort<C>, looks: bool) -> Result<Loaded<C>, Erro
 /// # Errors
 /// Those of [`load`].
 pub fn evaluate(path: &Path) -> Result<Evaluated, Error> {
-    shown_as_json(path, &DAEMON)
+    let (text, origin) = text(path)?;
+    evaluate_text(&text, &origin)
+}
+
+/// The same for a text; `origin` is what messages call it.
+///
+/// # Errors
+/// Those of [`parse`].
+pub fn evaluate_text(text: &str, origin: &str) -> Result<Evaluated, Error> {
+    shown_as_json(text, origin, &DAEMON)
 }
 
 /// The same for a file of the proxy.
@@ -326,13 +335,21 @@ pub fn evaluate(path: &Path) -> Result<Evaluated, Error> {
 /// # Errors
 /// Those of [`load`].
 pub fn evaluate_proxy(path: &Path) -> Result<Evaluated, Error> {
-    shown_as_json(path, &PROXY)
+    let (text, origin) = text(path)?;
+    evaluate_proxy_text(&text, &origin)
 }
 
-fn shown_as_json<C>(path: &Path, sort: &Sort<C>) -> Result<Evaluated, Error> {
-    let (text, origin) = text(path)?;
+/// The same for a text of the proxy.
+///
+/// # Errors
+/// Those of [`parse`].
+pub fn evaluate_proxy_text(text: &str, origin: &str) -> Result<Evaluated, Error> {
+    shown_as_json(text, origin, &PROXY)
+}
+
+fn shown_as_json<C>(text: &str, origin: &str, sort: &Sort<C>) -> Result<Evaluated, Error> {
     let environment = Environment::of_this_process();
-    let (root, Loaded { warnings, .. }) = examine(&text, &origin, &environment, sort, true)?;
+    let (root, Loaded { warnings, .. }) = examine(text, origin, &environment, sort, true)?;
     let json::Json {
         text: json,
         hidden,
