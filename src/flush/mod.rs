@@ -12,6 +12,7 @@ pub mod question;
 mod report;
 pub mod statistics;
 
+use crate::metric::handover::{Asking, Silence, collect};
 use crate::metric::harvest::{Harvest, Tally};
 use crate::metric::kept::Shelf;
 use crate::metric::meter::{Outside, Totals};
@@ -21,7 +22,7 @@ use crate::metric::set::MEMBERS_MAX;
 use crate::metric::snapshot::{Counter, Gauge, Set, Snapshot, Timer};
 use crate::runtime::clock::{Clock, Woke, rounded_seconds};
 use crate::runtime::sys::wake::Waker;
-use crossbeam::channel::{Receiver, Sender};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
 use grid::Grid;
@@ -163,6 +164,41 @@ pub struct Link {
     pub empty: Arc<ArrayQueue<Harvest>>,
     /// One for each worker; an idle one sleeps until it is woken.
     pub workers: Vec<Waker>,
+}
+
+/// A flusher that waits for harvests.
+struct Tick<'f> {
+    flusher: &'f mut Flusher,
+    until: Instant,
+}
+
+impl Asking for Tick<'_> {
+    type Load = Harvest;
+
+    fn ask(&mut self) -> u64 {
+        let link = &self.flusher.link;
+        // Relaxed: the number carries no data, see ingest::Link.
+        let epoch = link.epoch.load(Ordering::Relaxed) + 1;
+        link.epoch.store(epoch, Ordering::Relaxed);
+        link.workers.iter().for_each(Waker::wake);
+        epoch
+    }
+
+    fn next(&mut self) -> Result<Harvest, Silence> {
+        let harvest = self.flusher.link.full.recv_deadline(self.until);
+        harvest.map_err(|error| match error {
+            RecvTimeoutError::Timeout => Silence::Late,
+            RecvTimeoutError::Disconnected => Silence::Ended,
+        })
+    }
+
+    fn answers(harvest: &Harvest) -> (usize, u64) {
+        (harvest.worker, harvest.epoch)
+    }
+
+    fn take(&mut self, harvest: Harvest) {
+        self.flusher.absorb(harvest);
+    }
 }
 
 /// Ids of the metrics the reference keeps about itself, among the user's own.
@@ -337,32 +373,13 @@ impl Flusher {
 
     /// Asks every worker for a harvest and takes them in.
     fn collect(&mut self) {
-        // Relaxed: the number carries no data, see ingest::Link.
-        let epoch = self.link.epoch.load(Ordering::Relaxed) + 1;
-        self.link.epoch.store(epoch, Ordering::Relaxed);
-        self.link.workers.iter().for_each(Waker::wake);
+        let workers = self.link.workers.len();
         let until = Instant::now() + ANSWER_MAX;
-        // One that stops may answer twice: the tick, and with its last harvest.
-        let mut answered = vec![false; self.link.workers.len()];
-        let mut missing = answered.len();
-        while missing > 0 {
-            match self.link.full.recv_deadline(until) {
-                Ok(harvest) => {
-                    if harvest.epoch >= epoch
-                        && !std::mem::replace(&mut answered[harvest.worker], true)
-                    {
-                        missing -= 1;
-                    }
-                    self.absorb(harvest);
-                }
-                Err(error) if error.is_timeout() => {
-                    self.outside.workers_late.add(missing as u64);
-                    self.log.workers_late(missing, answered.len(), ANSWER_MAX);
-                    return;
-                }
-                // They have ended, and what they had has come before that.
-                Err(_) => return,
-            }
+        let flusher = &mut *self;
+        let late = collect(&mut Tick { flusher, until }, workers);
+        if late > 0 {
+            self.outside.workers_late.add(late as u64);
+            self.log.workers_late(late, workers, ANSWER_MAX);
         }
     }
 

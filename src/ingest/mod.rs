@@ -20,6 +20,7 @@ pub mod table;
 
 use crate::metric::cell::Stamp;
 use crate::metric::copied::Feed;
+use crate::metric::handover::{Giving, give};
 use crate::metric::harvest::{Harvest, Tally};
 use crate::metric::sample::{Reject, Sample, Value};
 use crate::metric::set::MEMBERS_MAX;
@@ -189,6 +190,9 @@ impl Wanted {
 
 /// What a worker does with what its source brings: the daemon's table, or the proxy's outlets.
 pub trait Intake {
+    /// The order to stop was given.
+    fn stopping(&self) -> bool;
+
     /// The number of the answer somebody wants; another one than before is a question.
     fn asked(&self) -> u64;
 
@@ -215,16 +219,16 @@ pub fn run(worker: usize, source: impl Source, mut table: Table, link: &Link) {
         link,
         generation: 0,
     };
-    serve(source, recording, &link.stop);
+    serve(source, recording);
 }
 
 /// The loop of every worker: takes packets until told to stop, then what is queued, and gives a last answer,
 /// whose number is `u64::MAX`.
-pub fn serve(mut source: impl Source, mut intake: impl Intake, stop: &Stop) {
+pub fn serve(mut source: impl Source, mut intake: impl Intake) {
     precise_sleep();
     let mut batch = source.batch();
     let mut answered = 0;
-    while !stop.requested() {
+    while !intake.stopping() {
         let asked = intake.asked();
         if asked != answered {
             let (mut batches, bytes) = (0..TICK_BATCHES, intake.tally().bytes);
@@ -286,6 +290,11 @@ struct Recording<'l> {
 }
 
 impl Intake for Recording<'_> {
+    #[inline]
+    fn stopping(&self) -> bool {
+        self.link.stop.requested()
+    }
+
     #[inline]
     fn asked(&self) -> u64 {
         self.link.epoch.load(Ordering::Relaxed)
@@ -493,16 +502,29 @@ fn hand_over(
     table: &mut Table,
     link: &Link,
 ) -> bool {
-    if link.full.is_full() {
-        return false;
+    give(link, |harvest| {
+        source.account(&mut table.tally);
+        table.harvest(harvest);
+        harvest.worker = worker;
+        harvest.epoch = epoch;
+    })
+}
+
+impl Giving for Link {
+    type Load = Harvest;
+
+    fn is_full(&self) -> bool {
+        self.full.is_full()
     }
-    let mut harvest = link.empty.pop().unwrap_or_default();
-    source.account(&mut table.tally);
-    table.harvest(&mut harvest);
-    harvest.worker = worker;
-    harvest.epoch = epoch;
-    // Closed only when the flusher is gone, and then nobody is left to count for.
-    link.full.send(harvest).is_ok()
+
+    fn emptied(&self) -> Option<Harvest> {
+        self.empty.pop()
+    }
+
+    fn send(&self, harvest: Harvest) -> bool {
+        // Closed only when the flusher is gone, and then nobody is left to count for.
+        self.full.send(harvest).is_ok()
+    }
 }
 
 #[cfg(test)]
@@ -587,11 +609,16 @@ mod tests {
     /// Writes down what its worker asks of it.
     #[derive(Default)]
     struct Diary {
+        stop: Stop,
         tally: Tally,
         entries: Vec<String>,
     }
 
     impl Intake for &mut Diary {
+        fn stopping(&self) -> bool {
+            self.stop.requested()
+        }
+
         fn asked(&self) -> u64 {
             0
         }
@@ -656,8 +683,11 @@ mod tests {
             left: 2 * BATCH + 1,
             stop: stop.clone(),
         };
-        let mut diary = Diary::default();
-        serve(Batches(queue), &mut diary, &stop);
+        let mut diary = Diary {
+            stop,
+            ..Diary::default()
+        };
+        serve(Batches(queue), &mut diary);
         let expected = ["take 64", "take 64", "take 1", "settle", "settle", "answer"];
         assert_eq!(diary.entries, expected);
     }

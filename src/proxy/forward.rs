@@ -192,10 +192,14 @@ pub fn run(source: impl Source, map: Map, link: &Link) {
         tally: Tally::default(),
         held: 0,
     };
-    ingest::serve(source, forwarder, &link.stop);
+    ingest::serve(source, forwarder);
 }
 
 impl Intake for Forwarder<'_> {
+    fn stopping(&self) -> bool {
+        self.link.stop.requested()
+    }
+
     fn asked(&self) -> u64 {
         self.link.asked.load(Ordering::Relaxed)
     }
