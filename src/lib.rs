@@ -48,8 +48,9 @@
 //!    `dumpMessages`, which logs every line.
 //! 2. **A harvest is taken in place, at a batch boundary.** The flusher raises one number; a worker
 //!    that sees it takes what is queued, moves what it collected into a recycled
-//!    [`metric::harvest::Harvest`] and sends it through a bounded channel with room for every worker. An
-//!    idle worker sleeps in poll(2) or epoll_wait(2) and is woken for it. Idle names, their zeros and their
+//!    [`metric::harvest::Harvest`] and sends it through a bounded channel with room for every worker
+//!    ([`metric::handover`]; `tests/handover_model.rs` runs it in every order of its threads). An idle worker
+//!    sleeps in poll(2) or epoll_wait(2) and is woken for it. Idle names, their zeros and their
 //!    deletion are the flusher's alone.
 //! 3. **A name is raw bytes until it is new.** Only a spelling never seen is cleaned, shown to the rules
 //!    for names ([`ingest::mapping`]) and given an id; the flusher merges columns by id and never hashes a
