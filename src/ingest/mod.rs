@@ -358,15 +358,22 @@ pub fn record(batch: &Batch, table: &mut Table) {
 /// [`record`] of packets alone, for who has a clock of its own.
 #[inline]
 pub fn take_packets<'a>(packets: impl Iterator<Item = Packet<'a>>, table: &mut Table) {
-    table.begin_packets();
     if table.is_large() {
-        let mut ahead = Ahead::of(table);
-        packets.for_each(|packet| ahead.read(&packet));
-        ahead.settle();
+        take_packets_ahead(packets, table);
     } else {
+        table.begin_packets();
         let mut direct = Direct { table };
         packets.for_each(|packet| direct.read(&packet));
     }
+}
+
+/// [`take_packets`] as it is done when the table is large, which comes to the same.
+#[inline]
+pub fn take_packets_ahead<'a>(packets: impl Iterator<Item = Packet<'a>>, table: &mut Table) {
+    table.begin_packets();
+    let mut ahead = Ahead::of(table);
+    packets.for_each(|packet| ahead.read(&packet));
+    ahead.settle();
 }
 
 /// The one thing in a line that has to do with the clock on the wall.

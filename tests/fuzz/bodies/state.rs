@@ -1,0 +1,108 @@
+//! State files of any bytes: refused, or whole, and then they say what was written.
+
+use statsd_fast::metric::kept::Kept;
+use statsd_fast::state::format::{MAGIC, decode, encode};
+
+/// The first byte says what the rest is.
+pub(crate) fn check(input: &[u8]) {
+    let Some((kind, rest)) = input.split_first() else {
+        return;
+    };
+    match kind % 4 {
+        0 => drop(survives(rest)),
+        // No search finds a checksum, so here it is right.
+        1 => drop(survives(&sealed(rest))),
+        2 => drop(survives(&sealed(&headed(rest)))),
+        _ => damage(rest),
+    }
+}
+
+/// These lines with the first one before them.
+fn headed(lines: &[u8]) -> Vec<u8> {
+    let head = format!("{MAGIC}\"version\":1,\"written\":0}}\n");
+    [head.as_bytes(), lines].concat()
+}
+
+/// These lines with the last one behind them.
+fn sealed(body: &[u8]) -> Vec<u8> {
+    let tail = format!("{{\"crc32\":\"{:08x}\"}}\n", crc32(body));
+    [body, tail.as_bytes()].concat()
+}
+
+/// The checksum of Ethernet and zip, bit by bit.
+fn crc32(bytes: &[u8]) -> u32 {
+    let mut crc = u32::MAX;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = (crc >> 1) ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 };
+        }
+    }
+    !crc
+}
+
+fn read(mut bytes: &[u8], clean_names: bool) -> Option<(Kept, i64)> {
+    let state = decode(&mut bytes, clean_names);
+    state
+        .inspect_err(|refusal| assert!(!refusal.to_string().is_empty()))
+        .ok()
+}
+
+fn written(kept: &Kept, written_s: i64) -> Vec<u8> {
+    let mut text = Vec::new();
+    let bytes = encode(kept, written_s, &mut text).expect("memory takes all");
+    assert_eq!(bytes, text.len() as u64);
+    text
+}
+
+/// What is read is written in a way that is read as the same. With clean names nothing else is read.
+fn survives(bytes: &[u8]) -> Option<(Kept, i64)> {
+    let found = read(bytes, false);
+    let clean = read(bytes, true);
+    if let Some((kept, written_s)) = &found {
+        let text = written(kept, *written_s);
+        let (again, when) = read(&text, false).expect("it was written by us");
+        assert_eq!(when, *written_s);
+        // NaN is not itself; what was written of both is.
+        assert_eq!(written(&again, when), text);
+        let names = |kept: &Kept| -> Vec<_> {
+            let gauges = kept.gauges.iter();
+            gauges
+                .map(|it| (it.name.clone(), it.flushes_left))
+                .collect()
+        };
+        assert_eq!(names(kept), names(&again));
+        if let Some((clean, when)) = clean {
+            assert_eq!(written(&clean, when), text);
+        }
+    } else {
+        assert!(clean.is_none(), "with fewer names allowed it is read");
+    }
+    found
+}
+
+/// A file as it was written, and some of its bytes changed: it is refused, unless nothing is another byte.
+fn damage(input: &[u8]) {
+    let (count, rest) = input.split_first().unwrap_or((&0, &[]));
+    let (edits, lines) = rest.split_at((usize::from(count % 8) * 3).min(rest.len()));
+    let Some((kept, written_s)) = survives(&sealed(&headed(lines))) else {
+        return;
+    };
+    let good = written(&kept, written_s);
+    let mut bad = good.clone();
+    for edit in edits.chunks_exact(3) {
+        let at = usize::from(u16::from_le_bytes([edit[0], edit[1]])) % bad.len();
+        bad[at] = edit[2];
+    }
+    // A checksum of 32 bits finds whatever is within 32 bits of another; of what is farther apart, nearly all.
+    let first = good.iter().zip(&bad).position(|(good, bad)| good != bad);
+    let last = good.iter().zip(&bad).rposition(|(good, bad)| good != bad);
+    match first.zip(last) {
+        None => assert!(read(&bad, false).is_some()),
+        Some((first, last)) if last - first < 4 => assert!(read(&bad, false).is_none()),
+        Some(_) => drop(survives(&bad)),
+    }
+    if let Some(cut) = edits.first().map(|cut| usize::from(*cut) % good.len()) {
+        assert!(read(&good[..cut], false).is_none(), "cut at {cut}");
+    }
+}
