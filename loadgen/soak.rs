@@ -126,6 +126,8 @@ fn config(directory: &Path, carbon: &Carbon, api: &str, churn: bool) -> Value {
             "api": api,
             "retryDelaySecs": 0.1,
             "postTimeoutSecs": 1,
+            // Otherwise an interval before the first datagram is nothing for it, and no flush.
+            "skipInternalMetrics": false,
         },
     });
     if churn {
