@@ -71,6 +71,7 @@ scenarios! {
     idle_zeros = "idle-zeros.txt",
     limit_of_name_length = "limit-of-name-length.txt",
     limit_of_names = "limit-of-names.txt",
+    limit_of_names_forgotten = "limit-of-names-forgotten.txt",
     limit_of_set_members = "limit-of-set-members.txt",
     limit_of_set_members_over_workers = "limit-of-set-members-over-workers.txt",
     mappings = "mappings.txt",

@@ -46,6 +46,9 @@ impl Default for Policy {
 /// when these are more: however fast names come, sweeps keep up with them.
 const AT_ONCE: usize = 1 << 16;
 
+/// One in so many names has to go where there is no room for others: those that wait for it are folded.
+const SHARE_WHEN_FULL: usize = 1024;
+
 /// The names that are being swept.
 #[derive(Debug)]
 pub(super) struct Sweeper {
@@ -117,9 +120,13 @@ impl Flusher {
             return;
         }
         let names = Kind::ALL.map(|kind| self.registry.names(kind));
-        let most = (names.iter().sum::<usize>() / 2).max(AT_ONCE);
+        let names: usize = names.iter().sum();
+        let most = (names / 2).max(AT_ONCE);
         let ids = self.state.invisible(policy.flushes, most);
-        let worth = policy.least.max(names.iter().sum::<usize>() / policy.share);
+        let mut worth = policy.least.max(names / policy.share);
+        if self.registry.is_full() {
+            worth = worth.min((names / SHARE_WHEN_FULL).max(1));
+        }
         if ids.iter().map(Vec::len).sum::<usize>() < worth {
             return;
         }

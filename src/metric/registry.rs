@@ -278,8 +278,12 @@ impl Registry {
         if self.is_short() {
             return Some(Fold::Memory);
         }
-        let full = self.brought() >= self.most.load(Ordering::Relaxed);
-        full.then_some(Fold::Names)
+        self.is_full().then_some(Fold::Names)
+    }
+
+    /// Whether there are as many names that senders brought as there may be.
+    pub fn is_full(&self) -> bool {
+        self.brought() >= self.most.load(Ordering::Relaxed)
     }
 
     /// Gives an id under the lock that keeps others from giving the same name one.
