@@ -26,7 +26,7 @@
 //! | `CLOSED` | the flush holds nothing else, apart from what depends on time and `statsd_fast.*` |
 //!
 //! With each flush its time is checked, and that it saw every datagram of its interval; at the stop, that
-//! the server's accounts come to what was sent.
+//! the server's accounts come to what was sent, and say of names that were swept what the flushes said.
 
 #[allow(
     dead_code,
@@ -77,6 +77,7 @@ scenarios! {
     mappings = "mappings.txt",
     metrics_named_like_our_own = "metrics-named-like-our-own.txt",
     namespace_legacy = "namespace-legacy.txt",
+    names_swept_at_the_stop = "names-swept-at-the-stop.txt",
     namespace_prefixed = "namespace-prefixed.txt",
     prefix_stats = "prefix-stats.txt",
     reload_of_deletion_and_ttl = "reload-of-deletion-and-ttl.txt",
@@ -153,6 +154,8 @@ struct Player {
     /// What the script has not asked of the flush it looks at; all its names.
     left: Option<Flush>,
     names: BTreeSet<String>,
+    /// `names_swept` of all flushes.
+    swept: u64,
     /// Lines of the last reply that the script has not named yet.
     reply: VecDeque<String>,
 }
@@ -167,6 +170,7 @@ fn play(name: &str, script: &str) -> Result<(), String> {
         },
         left: None,
         names: BTreeSet::new(),
+        swept: 0,
         reply: VecDeque::new(),
     };
     let mut outcome = Ok(());
@@ -322,6 +326,9 @@ impl Player {
             .iter()
             .find(|(name, _)| name.contains("statsd_fast.packets"))
             .map(|(_, value)| value.clone());
+        let swept = (flush.values.iter()).find(|(name, _)| name.contains("statsd_fast.names_swept"));
+        let swept = swept.and_then(|(_, value)| value.parse::<u64>().ok());
+        self.swept += swept.unwrap_or_default();
         self.names = flush.values.keys().cloned().collect();
         let timestamp = flush.timestamp;
         self.left = Some(flush);
@@ -353,6 +360,12 @@ impl Player {
             || values < accounts.lines
         {
             return Err(format!("{sent} datagrams were sent, but {totals:?}"));
+        }
+        let mut meters = totals.meters.each();
+        let swept = meters.find(|(meter, _)| meter.name == "names_swept");
+        if swept.map(|(_, swept)| swept) != Some(self.swept) {
+            let flushed = self.swept;
+            return Err(format!("{swept:?}, but all flushes together say {flushed}"));
         }
         Ok(())
     }

@@ -357,8 +357,10 @@ impl Flusher {
                 shelf.begin();
             }
             publish(snapshot);
-            // Only then: backends come first.
-            self.sweep(idle::Policy::default());
+            // Only then: backends come first. What comes behind the last flush would be in no flush.
+            if !finish {
+                self.sweep(idle::Policy::default());
+            }
             if let Some(shelf) = &self.shelf {
                 shelf.put_gauges(self.state.surviving_gauges());
             }
