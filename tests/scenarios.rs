@@ -326,7 +326,8 @@ impl Player {
             .iter()
             .find(|(name, _)| name.contains("statsd_fast.packets"))
             .map(|(_, value)| value.clone());
-        let swept = (flush.values.iter()).find(|(name, _)| name.contains("statsd_fast.names_swept"));
+        let swept =
+            (flush.values.iter()).find(|(name, _)| name.contains("statsd_fast.names_swept"));
         let swept = swept.and_then(|(_, value)| value.parse::<u64>().ok());
         self.swept += swept.unwrap_or_default();
         self.names = flush.values.keys().cloned().collect();
