@@ -420,6 +420,116 @@ proptest! {
     }
 }
 
+#[derive(Debug, Clone)]
+enum Strained {
+    Usual(Step),
+    Limit(usize),
+    Short(bool),
+}
+
+/// Lines whose values are ones, each of them to be found again wherever it went.
+fn ones(now: u64) -> impl Strategy<Value = String> {
+    let name = prop_oneof![
+        "[a-h]",
+        "x[.][a-c]",
+        Just("l".repeat(60)),
+        "(e|f)(;z=1;a=2|;a=2;z=1)?"
+    ];
+    let value = prop_oneof![
+        3 => Just("1|c".to_owned()),
+        1 => (0..3u64).prop_map(move |ago| format!("1|c|T{}", now - ago)),
+        2 => (1..4usize).prop_map(|values| format!("{}|ms", ["1"; 4][..values].join(":"))),
+        1 => Just("+1|g".to_owned()),
+        2 => "[a-e][|]s",
+    ];
+    (name, value).prop_map(|(name, value)| format!("{name}:{value}"))
+}
+
+fn strained(now: u64) -> impl Strategy<Value = Strained> {
+    let datagram = proptest::collection::vec(ones(now), 1..6).prop_map(|lines| lines.join("\n"));
+    let taken = (0..WORKERS, datagram).prop_map(|(worker, lines)| Step::Take(worker, lines));
+    prop_oneof![
+        12 => taken.prop_map(Strained::Usual),
+        10 => step(now)
+            .prop_filter("lines of its own", |step| !matches!(step, Step::Take(..)))
+            .prop_map(Strained::Usual),
+        1 => (1..8usize).prop_map(Strained::Limit),
+        1 => any::<bool>().prop_map(Strained::Short),
+    ]
+}
+
+proptest! {
+    #![proptest_config(search())]
+
+    /// The same with limits on names and memory that come and go: whatever name a value went to, it is there
+    /// once, or counted as dropped.
+    #[test]
+    fn no_value_goes_astray_between_limits_and_sweeps(
+        history in proptest::collection::vec(strained(unix_now()), 1..120),
+        idle_flushes in 0..3u32,
+        delete_counters: bool,
+    ) {
+        let options = flush::Options { idle_flushes, delete_counters, max_set_members: 2, ..options() };
+        let mut bench = Bench::new(WORKERS, options);
+        let (mut sent, mut sent_timers) = (0, 0);
+        let (mut found, mut counted) = ([0.0; 2], BTreeMap::<&str, f64>::new());
+        let mut take = |snapshot: &Snapshot| {
+            let stamped = snapshot.stamped.iter().filter(|it| it.kind == Kind::Counter);
+            found[0] += stamped.map(|it| it.value).sum::<f64>();
+            let own = |name: &str| name.starts_with("statsd.");
+            let counters = snapshot.counters.iter().filter(|it| !own(&it.name));
+            found[0] += counters.map(|it| it.value).sum::<f64>();
+            for timer in &snapshot.timers {
+                let fields = snapshot.statistics[timer.statistics.clone()].iter();
+                let count = fields.filter(|it| &*snapshot.fields[it.field as usize] == "count");
+                found[1] += count.map(|it| it.value).sum::<f64>();
+            }
+            for it in &snapshot.self_metrics {
+                *counted.entry(it.name).or_default() += it.value as f64;
+            }
+        };
+        for step in &history {
+            match step {
+                Strained::Limit(most) => bench.registry.limit(*most),
+                Strained::Short(short) => bench.registry.set_short(*short),
+                Strained::Usual(Step::Take(worker, datagram)) => {
+                    for line in datagram.lines() {
+                        let (_, ones) = line.split_once(':').expect("a value");
+                        let timers = ones.strip_suffix("|ms").map(|ones| ones.matches('1').count());
+                        sent += timers.unwrap_or(1);
+                        sent_timers += timers.unwrap_or(0);
+                    }
+                    bench.take(*worker, datagram);
+                }
+                Strained::Usual(Step::Send(worker)) => bench.send(*worker),
+                Strained::Usual(Step::Arrive(worker)) => bench.arrive(*worker),
+                Strained::Usual(Step::Answer(worker)) => bench.answer(*worker),
+                Strained::Usual(Step::Flush(answering)) => {
+                    let answering = (0..WORKERS).filter(|worker| answering[*worker]);
+                    answering.for_each(|worker| bench.answer(worker));
+                    take(&bench.flush(Some(AT_ONCE)));
+                }
+                Strained::Usual(Step::Anew(worker)) => {
+                    bench.send(*worker);
+                    bench.ingest.name_tags = !bench.ingest.name_tags;
+                    bench.tables[*worker].reconfigure(&bench.ingest);
+                }
+                Strained::Usual(Step::Ask) => drop(bench.shown()),
+                // What is deleted is not to be found.
+                Strained::Usual(Step::Delete(..)) => {}
+            }
+        }
+        bench.answer_all();
+        take(&bench.flush(Some(AT_ONCE)));
+        let of = |name: &str| counted.get(name).copied().unwrap_or_default();
+        let taken = ["counters", "timers", "gauges", "sets"].map(|kind| of(&format!("samples.{kind}")));
+        prop_assert_eq!(found, [taken[0], taken[1]]);
+        prop_assert_eq!(sent_timers as f64, taken[1]);
+        let dropped = of("set_members_dropped") + of("stamped_dropped");
+        prop_assert_eq!(taken.iter().sum::<f64>() + dropped, sent as f64);
+    }
+}
+
 /// A new name each second for a day, of each kind, with tags and long ones, over two workers, while a few names
 /// stay: what is kept of them after an hour is what is kept of them after a day.
 #[test]
