@@ -423,6 +423,9 @@ impl Registry {
         known.truncate(list.names.len());
         shrink(&mut list.names);
         list.gone.shrink_to_fit();
+        if list.keys.len() * 4 < list.keys.capacity() {
+            list.keys.shrink_to_fit();
+        }
         shrink(known);
         list.names.len()
     }
@@ -585,6 +588,22 @@ mod tests {
         assert_eq!(registry.id(kind, "new"), NameId(0));
         assert_eq!(known(&registry, kind, &mut names), [NameId(0)]);
         assert_eq!((&*names[0], &*names[500], &*names[1]), ("new", "500", ""));
+    }
+
+    #[test]
+    fn names_that_were_spelled_otherwise_leave_no_room_behind() {
+        let (registry, kind) = (Registry::new(), Kind::Counter);
+        let keys = || registry.kinds[kind as usize].list().keys.capacity();
+        for n in 0..1000 {
+            let (key, shown) = (format!("a;a={n};b=1"), format!("a;b=1;a={n}"));
+            registry.id_of_known(kind, &key, &shown);
+        }
+        assert!(keys() >= 1000);
+        let all: Vec<_> = (0..1000).collect();
+        retire(&registry, kind, &all);
+        let all = all.into_iter().map(NameId);
+        assert_eq!(registry.release(kind, all, &mut Vec::new()), 0);
+        assert_eq!((keys(), registry.names(kind)), (0, 0));
     }
 
     #[test]
