@@ -631,6 +631,30 @@ fn what_comes_for_a_swept_name_is_counted_once() {
     );
 }
 
+/// Members that find no room are values all the same: who sends them does not let the set idle.
+#[test]
+fn a_set_that_is_sent_while_memory_is_short_is_not_idle() {
+    let options = flush::Options {
+        idle_flushes: 1,
+        ..options()
+    };
+    let mut bench = Bench::new(1, options);
+    bench.take(0, "s:x|s");
+    bench.answer_all();
+    assert_eq!(contents(&bench.flush(Some(AT_ONCE)))["set s;"], "{\"x\"}");
+    bench.registry.set_short(true);
+    for round in 0..4 {
+        bench.take(0, "s:x|s\ns:y|s");
+        bench.answer_all();
+        assert_eq!(bench.shown()["hits Set s;"], "2", "round {round}");
+        let found = contents(&bench.flush(Some(AT_ONCE)));
+        let found =
+            ["set s;", "own set_members_dropped", "own folded.memory"].map(|it| &*found[it]);
+        assert_eq!(found, ["{}", "2", "0"], "round {round}");
+    }
+    assert_eq!(bench.registry.sweeps(), 0);
+}
+
 /// The ids of names that are gone go to others, of which nothing old is told.
 #[test]
 fn a_name_that_gets_an_old_id_begins_anew() {

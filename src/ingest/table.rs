@@ -397,10 +397,10 @@ impl Table {
     fn let_in(&mut self) {
         let most = if self.short { 0 } else { self.max_set_members };
         for (cell, hash, member) in self.arriving.drain(..) {
-            let members = &mut self.sets.cells[cell as usize].cell;
-            match members.insert_hashed(member, hash, most) {
-                Insertion::New | Insertion::Known => drop(self.sets.touch(cell)),
-                Insertion::NoRoom => self.tally.drop_recorded(Kind::Set, 1),
+            // One that finds no room is a value all the same: a set is not idle for it.
+            let members = self.sets.touch(cell);
+            if members.insert_hashed(member, hash, most) == Insertion::NoRoom {
+                self.tally.drop_recorded(Kind::Set, 1);
             }
         }
     }
@@ -1297,7 +1297,7 @@ mod tests {
         send(10..30);
         let harvest = harvest(table);
         assert_eq!(harvest.sets[0].cell.len(), 20);
-        assert_eq!(harvest.sets[0].hits, 30);
+        assert_eq!(harvest.sets[0].hits, 50);
         assert_eq!(harvest.tally.recorded, [0, 0, 0, 30]);
         assert_eq!(harvest.tally.members_dropped, 20);
     }
@@ -1357,7 +1357,13 @@ mod tests {
         let dropped = (short.tally.members_dropped, short.tally.stamped_dropped);
         assert_eq!(dropped, (4, 2));
         assert!(short.timers.iter().all(|timer| timer.histogram.is_some()));
-        assert_eq!(short.points.len() + short.sets.len(), 0);
+        assert_eq!(short.points.len(), 0);
+        let sets: Vec<_> = short
+            .sets
+            .iter()
+            .map(|set| (set.hits, set.cell.len()))
+            .collect();
+        assert_eq!(sets, [(2, 0); 2]);
         assert_eq!(table.timers.cells[0].cell.samples.capacity(), 0);
         assert_eq!(table.spellings(), spelled);
         registry.set_short(false);
