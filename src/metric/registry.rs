@@ -127,6 +127,9 @@ impl Default for Registry {
     }
 }
 
+/// Ids that are retired or released under one lock: a worker that meets a new name meanwhile waits for it.
+const LOCKED_FOR: usize = 1024;
+
 /// Why a name is not taken in, but its values folded into those of others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fold {
@@ -361,13 +364,12 @@ impl Registry {
         let nothing: Name = "".into();
         for (kind, ids) in Kind::ALL.into_iter().zip(ids) {
             let (names, former) = (&self.kinds[kind as usize], &mut limbo.names[kind as usize]);
-            let mut list = names.list();
-            former.extend(
-                ids.into_iter()
-                    .filter_map(|id| Some((id, list.forget(id, &nothing)?))),
-            );
+            for ids in ids.chunks(LOCKED_FOR) {
+                let mut list = names.list();
+                let forgotten = ids.iter().map(|id| (*id, list.forget(*id, &nothing)));
+                former.extend(forgotten.filter_map(|(id, former)| Some((id, former?))));
+            }
             // Not with its lock: who numbers a name has that of its shard.
-            drop(list);
             for (id, Former { key, .. }) in former.iter() {
                 names.ids.remove(key);
                 retired.insert(kind, *id);
@@ -405,15 +407,19 @@ impl Registry {
         ids: impl IntoIterator<Item = NameId>,
         known: &mut Vec<Name>,
     ) -> usize {
-        let mut list = self.kinds[kind as usize].list();
-        let list = &mut *list;
-        for id in ids {
-            list.gone.remove(&id);
-            list.free.insert(id);
-            if let Some(name) = known.get_mut(id.index()) {
-                name.clone_from(&list.names[id.index()]);
+        let (names, mut ids) = (&self.kinds[kind as usize], ids.into_iter().peekable());
+        while ids.peek().is_some() {
+            let mut list = names.list();
+            for id in ids.by_ref().take(LOCKED_FOR) {
+                list.gone.remove(&id);
+                list.free.insert(id);
+                if let Some(name) = known.get_mut(id.index()) {
+                    name.clone_from(&list.names[id.index()]);
+                }
             }
         }
+        let mut list = names.list();
+        let list = &mut *list;
         while let Some(last) = list.free.last()
             && last.index() + 1 == list.names.len()
         {
