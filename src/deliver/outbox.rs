@@ -130,26 +130,28 @@ impl State {
         Some(flush)
     }
 
-    /// Whether more waits than that.
-    fn exceeds(&self, limits: Limits, times: usize) -> bool {
-        let first = usize::from(self.in_hand);
-        let in_hand = if self.in_hand {
-            self.flushes[0].bytes
-        } else {
-            0
-        };
+    /// How many stay, whatever waits: the one in hand, and one that was tried and is on disk. Read from there
+    /// it would be another one to its backend, which counts it in running totals.
+    fn staying(&self, spool: Option<&Spool>) -> usize {
+        let was_tried = |first: &Flush| first.tried && spool.is_some_and(|it| it.has(first.number));
+        usize::from(self.in_hand || self.flushes.front().is_some_and(was_tried))
+    }
+
+    /// Whether more waits than that, but for so many of the first.
+    fn exceeds(&self, limits: Limits, times: usize, first: usize) -> bool {
+        let stays: usize = self.flushes.range(..first).map(|it| it.bytes).sum();
         self.flushes.len() - first > limits.flushes.saturating_mul(times)
-            || self.bytes - in_hand > limits.bytes.saturating_mul(times)
+            || self.bytes - stays > limits.bytes.saturating_mul(times)
     }
 
     /// Lets go of the oldest that are on disk, and drops the oldest of the others, until the rest is within
     /// the limits; the newest is never dropped, so one that is larger than the limit alone has its chance.
     /// Returns how many were dropped.
     fn trim(&mut self, limits: Limits, spool: Option<&Spool>) -> u64 {
-        let first = usize::from(self.in_hand);
+        let first = self.staying(spool);
         let mut at = first;
         while let Some(spool) = spool
-            && self.exceeds(limits, 1)
+            && self.exceeds(limits, 1, first)
             && let Some(flush) = self.flushes.get(at)
         {
             if !flush.tried && spool.release(flush.number) {
@@ -159,10 +161,10 @@ impl State {
             }
         }
         let mut dropped = 0;
-        while self.flushes.len() > first + 1 && self.exceeds(limits, 1) {
+        while self.flushes.len() > first + 1 && self.exceeds(limits, 1, first) {
             let mut at = first;
             if let Some(spool) = spool
-                && !self.exceeds(limits, WHILE_WRITTEN)
+                && !self.exceeds(limits, WHILE_WRITTEN, first)
             {
                 let mut others = self.flushes.iter().skip(first);
                 match others.position(|flush| !spool.is_pending(flush.number)) {
@@ -843,6 +845,32 @@ mod tests {
         assert_eq!(left(outbox, &queue), (0..20).collect::<Vec<_>>());
         assert_eq!(outside.flushes_dropped.total(), 0);
         assert_eq!(outside.flushes_on_disk.now(), 0);
+    }
+
+    #[test]
+    fn what_was_tried_stays_in_memory_when_its_neighbours_are_not_on_disk() {
+        let (place, outside) = (Spooled::of("tried"), Arc::new(Outside::default()));
+        // A disk with room for one flush.
+        let options = super::super::spool::Options {
+            directory: place.0.clone(),
+            bytes: 4096,
+        };
+        let spool = Spool::start(&options, "test", outside.clone()).expect("a thread");
+        let (outbox, queue) = spooled(2, &spool, &outside);
+        outbox.put(&flush(0, 0));
+        let tried = queue.next().expect("a flush");
+        queue.put_back();
+        all_written(&outside, 1);
+        // Larger than the disk: these wait in memory alone.
+        for timestamp in 1..9 {
+            outbox.put(&flush(timestamp, 1000));
+        }
+        let again = queue.next().expect("a flush");
+        assert!(Arc::ptr_eq(&tried, &again), "its backend knows it");
+        queue.put_back();
+        let left = left(outbox, &queue);
+        assert_eq!((left[0], left[left.len() - 1]), (0, 8));
+        assert_eq!(outside.flushes_dropped.total(), 9 - left.len() as u64);
     }
 
     #[test]
