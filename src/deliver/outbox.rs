@@ -423,10 +423,11 @@ impl Queue {
         let late = state.left_in_hand.take();
         state.failing = false;
         drop(state);
-        // One that was left is counted when it is still there to be let go of.
-        let is_left = |number: &u64| self.shared.spool().is_some_and(|spool| spool.has(*number));
-        let number = first.map(|flush| flush.number);
-        self.is_through(number.or(late.filter(is_left)))
+        match (first, self.shared.spool().zip(late)) {
+            // One that was left is counted when it is still there to be let go of.
+            (None, Some((spool, late))) => spool.done(late),
+            (first, _) => self.is_through(first.map(|flush| flush.number)),
+        }
     }
 
     /// Takes the flush in hand out as sent, and keeps it until [`Queue::confirm`]. Whether one sent before

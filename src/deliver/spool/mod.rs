@@ -84,7 +84,10 @@ struct State {
     said_away: bool,
     /// How many are on disk, as told last.
     told: u64,
+    /// Nothing will be wanted any more but what is.
     ended: bool,
+    /// What is on disk was told for the last time, and is the next process's.
+    over: bool,
 }
 
 impl State {
@@ -203,7 +206,7 @@ impl Spool {
         self.state().is_pending(number)
     }
 
-    /// Whether a flush is here.
+    /// Whether a flush is on disk.
     pub(super) fn has(&self, number: u64) -> bool {
         let state = self.state();
         state.copies.contains_key(&number) || state.waiting.contains_key(&number)
@@ -315,25 +318,33 @@ impl Spool {
         None
     }
 
-    /// Lets go of a flush that was delivered.
-    pub(super) fn done(&self, number: u64) {
+    /// Lets go of a flush that was delivered. Whether it was on disk to be let go of.
+    pub(super) fn done(&self, number: u64) -> bool {
         let mut state = self.state();
+        if state.over {
+            return false;
+        }
         state.jobs.remove(&number);
         let unseen = state.out_of_sight.remove(&number);
         if state.writing == Some(number) || unseen {
             state.unwanted.insert(number);
-            return;
+            return false;
         }
         if !state.forget(number) {
-            return;
+            return false;
         }
         self.tell(&mut state);
-        let directory = state.directory.clone();
-        drop(state);
         // Here, and not by the other thread: until it is gone a process that dies would send it again.
-        if let Some(directory) = directory {
-            self.remove(&directory, number);
+        if let Some(directory) = state.directory.clone() {
+            // A process that is about to end waits for it.
+            let ending = state.ended.then_some(state);
+            let removed = directory.remove(number);
+            drop(ending);
+            if let Err(error) = removed {
+                self.not_removed(&directory, number, &error);
+            }
         }
+        true
     }
 
     /// The same for a flush that was given up. Does not touch the disk.
@@ -363,7 +374,10 @@ impl Spool {
         self.changed.notify_all();
         // Late, it has nothing left that is wanted.
         let _ = self.done.recv_deadline(until);
-        let left = self.on_disk();
+        let mut state = self.state();
+        state.over = true;
+        let left = state.on_disk();
+        drop(state);
         if left > 0 {
             log::info!(
                 "spool: {}: flushes on disk for the next start: {left}",
@@ -526,10 +540,14 @@ impl Spool {
 
     /// Removes a file. What cannot be removed now is to be later; whether it was.
     fn remove(&self, directory: &Arc<Directory>, number: u64) -> bool {
-        let error = match directory.remove(number) {
-            Ok(()) => return true,
-            Err(error) => error,
-        };
+        match directory.remove(number) {
+            Ok(()) => true,
+            Err(error) => self.not_removed(directory, number, &error),
+        }
+    }
+
+    /// Sees to a file that could not be removed. Whether it is gone all the same.
+    fn not_removed(&self, directory: &Arc<Directory>, number: u64, error: &io::Error) -> bool {
         let is_there = directory.is_there();
         if is_there && error.kind() == io::ErrorKind::NotFound {
             return true;
@@ -538,7 +556,7 @@ impl Spool {
         self.changed.notify_all();
         if is_there {
             self.complain(
-                &error,
+                error,
                 "a flush that is through could not be removed, and would be sent again after a restart",
             );
         } else {
