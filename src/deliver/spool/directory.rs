@@ -19,6 +19,8 @@ const REFUSED: &str = "refused";
 const WHOLE: &str = ".flush";
 /// End of the name of one that is being written.
 const NEW: &str = ".new";
+/// No flush has a larger number: there is one behind each.
+pub(super) const NUMBER_MAX: u64 = u64::MAX / 2;
 /// Digits of the number before the end: all there are of a u64, so that names sort as numbers do.
 const DIGITS: usize = 20;
 /// Files and directories are for this user alone: names may tell what a service does.
@@ -86,7 +88,8 @@ pub(super) fn left_in(path: &Path) -> usize {
 fn number(name: &str, end: &str) -> Option<u64> {
     let digits = name.strip_suffix(end)?;
     let plain = digits.len() == DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
-    plain.then(|| digits.parse().ok())?
+    let number = digits.parse().ok().filter(|_| plain);
+    number.filter(|number| *number <= NUMBER_MAX)
 }
 
 /// What a file of so many bytes takes of the disk.
@@ -301,6 +304,7 @@ mod tests {
         let names = [
             "1.flush",
             "0000000000000000000x.flush",
+            "18446744073709551615.flush",
             "99999999999999999999.flush",
             "notes\n.txt",
         ];
@@ -316,12 +320,13 @@ mod tests {
             "00000000000000000004.flush",
             "0000000000000000000x.flush",
             "1.flush",
+            "18446744073709551615.flush",
             "99999999999999999999.flush",
             "notes\\n.txt",
         ];
         assert_eq!(found.foreign, foreign);
         assert!(!half.exists());
-        fs::write(place.spool().join("18446744073709551615.flush"), "").expect("written");
+        fs::write(place.spool().join("09223372036854775807.flush"), "").expect("written");
         assert_eq!(left_in(&place.spool()), 2, "the directory is taken for one");
     }
 

@@ -19,9 +19,10 @@ use crate::metric::snapshot::Snapshot;
 use crate::runtime::clock::monotonic_ms;
 use crate::runtime::rate_limit::{RateLimit, more};
 use crossbeam::channel::{Receiver, Sender, bounded};
-use directory::{Directory, Found, left_in, on_disk};
+use directory::{Directory, Found, NUMBER_MAX, left_in, on_disk};
 use record::Refusal;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -29,6 +30,11 @@ use std::time::{Duration, Instant};
 
 /// Time between two looks for a directory that is away, and two tries to remove a file.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Numbers there are for the flushes of a second.
+const SECOND: u64 = 1 << 30;
+/// Those of them that are one process's.
+const NUMBERS: u64 = 1 << 10;
 
 /// Where flushes are kept, and how many.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +52,9 @@ pub struct Spool {
     backend: &'static str,
     path: PathBuf,
     limit: u64,
+    /// Where the numbers of a second begin: elsewhere than those of another process, whose flushes may be in
+    /// the directory when it is seen at last.
+    own: u64,
     outside: Arc<Outside>,
     state: Mutex<State>,
     changed: Condvar,
@@ -144,6 +153,7 @@ impl Spool {
             backend,
             path: options.directory.join(backend),
             limit: options.bytes,
+            own: RandomState::new().hash_one(()) % (SECOND / NUMBERS) * NUMBERS,
             outside,
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -172,8 +182,9 @@ impl Spool {
     pub(super) fn number(&self, timestamp: i64) -> u64 {
         let mut state = self.state();
         // By its time, so that it is larger than any in a directory that was never seen.
-        let by_time = u64::try_from(timestamp).unwrap_or(0).saturating_mul(1000);
-        state.newest = by_time.max(state.newest + 1);
+        let second = u64::try_from(timestamp).unwrap_or(0);
+        let by_time = second.saturating_mul(SECOND).saturating_add(self.own);
+        state.newest = by_time.min(NUMBER_MAX / 2).max(state.newest + 1);
         state.newest
     }
 
@@ -765,9 +776,48 @@ mod tests {
     fn numbers_grow_with_time_and_without() {
         let place = Place::of("numbers");
         let spool = place.spool(9);
-        let numbers: Vec<_> = [5, 5, 4, 6, -1, i64::MAX].map(|it| spool.number(it)).into();
-        assert_eq!(numbers[..5], [5000, 5001, 5002, 6000, 6001]);
-        assert!(numbers[5] > 6001);
+        let times = [5, 5, 4, 6, -1, i64::MAX, i64::MAX, 7];
+        let numbers = times.map(|it| spool.number(it));
+        assert!(numbers.is_sorted_by(|one, next| one < next), "{numbers:?}");
+        assert_eq!(numbers[2] - numbers[0], 2);
+        assert_eq!(numbers[3] - numbers[0], 1 << 30, "a second");
+    }
+
+    #[test]
+    fn two_that_flush_at_once_overwrite_nothing_of_each_other() {
+        let place = Place::of("two");
+        let (first, second) = (place.spool(9), place.spool(9));
+        let pass = second.pass_on();
+        let number = written(&first, 7);
+        first.leave(number);
+        // Without the directory so far.
+        let other = second.number(7);
+        first.end(soon());
+        wait_until(|| second.has_waiting());
+        second.submit(other, &flush(8));
+        second.wait_for(&[other], soon());
+        assert_eq!((second.on_disk(), place.files()), (2, 2));
+        assert!(second.release(other));
+        let mut taken = Vec::new();
+        while let Some(number) = second.take_oldest(pass, None) {
+            taken.push(second.load(number).expect("whole").timestamp);
+        }
+        taken.sort_unstable();
+        assert_eq!(taken, [7, 8]);
+    }
+
+    #[test]
+    fn what_arrives_after_the_account_changes_nothing() {
+        let place = Place::of("over");
+        let spool = place.spool(9);
+        let (first, second) = (written(&spool, 1), written(&spool, 2));
+        spool.leave(first);
+        spool.leave(second);
+        assert!(spool.done(first));
+        spool.end(soon());
+        assert!(!spool.done(second), "the next process sends it");
+        assert_eq!((spool.on_disk(), place.files()), (1, 1));
+        assert_eq!(place.outside.flushes_on_disk.now(), 1);
     }
 
     #[test]
