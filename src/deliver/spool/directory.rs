@@ -5,7 +5,7 @@
 //! flush, and no log with segments: what was delivered is simply removed, so nothing has to remember how far
 //! delivering came, damage to one reaches none of its neighbours, and the oldest makes room by itself.
 
-use crate::runtime::sys::access::may_write_in;
+use crate::runtime::sys::access::{may_write_in, without_links};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -110,12 +110,9 @@ impl Directory {
         };
         path.parent().map_or(Ok(()), make)?;
         make(path)?;
-        let lock = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(FILE_MODE)
-            .open(path.join(LOCK))?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).mode(FILE_MODE);
+        let lock = without_links(&mut options).open(path.join(LOCK))?;
         match lock.try_lock() {
             Err(TryLockError::WouldBlock) => {
                 let what = "another process uses it; give each server a spoolDir of its own";
@@ -344,6 +341,16 @@ mod tests {
         assert!(second.is_there() && !first.is_there());
         drop((first, second));
         Directory::open(&place.spool()).expect("nobody has it");
+    }
+
+    #[test]
+    fn a_lock_that_leads_elsewhere_is_none() {
+        let place = Place::of("links");
+        fs::create_dir_all(place.spool()).expect("made");
+        let (lock, elsewhere) = (place.spool().join("lock"), place.0.join("elsewhere"));
+        std::os::unix::fs::symlink(&elsewhere, &lock).expect("linked");
+        Directory::open(&place.spool()).expect_err("a link");
+        assert!(!elsewhere.exists(), "it is not followed");
     }
 
     #[test]
