@@ -74,6 +74,15 @@ fn bin(below: Option<f64>, label: &str) -> Bin {
 }
 
 #[test]
+fn a_text_alone_is_held_against_no_directory() {
+    let loaded = parse(
+        "{spoolDir: '/nonexistent/a/spool', stateFile: '/nonexistent/a/state', backends: ['console']}",
+    );
+    assert_eq!(loaded.warnings, []);
+    assert!(loaded.config.spool.is_some() && loaded.config.state.is_some());
+}
+
+#[test]
 fn every_setting_reaches_its_wing() {
     let Loaded {
         config, warnings, ..

@@ -130,7 +130,9 @@ fn spool_options(values: &Values, checker: &mut Checker<'_>) -> Option<spool::Op
         return None;
     };
     let directory = PathBuf::from(written);
-    if let Some((what, hint)) = spool::obstacle(&directory) {
+    if checker.looks
+        && let Some((what, hint)) = spool::obstacle(&directory)
+    {
         checker.warn(*place, KEY, what, hint);
     }
     Some(spool::Options {
