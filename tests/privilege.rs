@@ -11,7 +11,8 @@
 mod daemon;
 
 use daemon::{
-    DEADLINE, Daemon, Directory, FakeCarbon, Process, config_without_ticks, skip_for_want_of,
+    DEADLINE, Daemon, Directory, FakeCarbon, Process, config_without_ticks, deaf_socket,
+    skip_for_want_of,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -111,6 +112,7 @@ fn what_takes_root_is_done_and_nothing_of_root_is_left() {
     }
     let (_outside, inside) = directories();
     let (state, socket) = (inside.join("state"), inside.join("socket"));
+    let spool = inside.join("spool");
     let carbon = FakeCarbon::start();
     let mut listeners = vec![
         json!({"server": "./servers/unixgram", "socket": socket, "socket_mod": "0660"}),
@@ -123,6 +125,7 @@ fn what_takes_root_is_done_and_nothing_of_root_is_left() {
     let options = json!({
         "servers": listeners,
         "stateFile": state,
+        "spoolDir": spool,
         "keyFlush": {"interval": 100, "log": inside.join("busiest")},
         "title": "started",
     });
@@ -168,6 +171,11 @@ fn what_takes_root_is_done_and_nothing_of_root_is_left() {
         (made.uid(), made.gid(), made.mode() & 0o777),
         (USER, GROUP, 0o600)
     );
+    for (path, mode) in [("", 0o700), ("graphite", 0o700), ("graphite/lock", 0o600)] {
+        let made = fs::metadata(spool.join(path)).expect("made");
+        let found = (made.uid(), made.gid(), made.mode() & 0o777);
+        assert_eq!(found, (USER, GROUP, mode), "{path}");
+    }
     assert!(!socket.exists(), "removed");
     let odd: Vec<_> = lines
         .iter()
@@ -210,6 +218,7 @@ fn what_the_user_cannot_reach_is_said_at_the_start() {
         "server": "./servers/unixgram",
         "socket": socket,
         "stateFile": state,
+        "spoolDir": mine("spool"),
         "keyFlush": {"interval": 60_000, "log": mine("busiest")},
     });
     let daemon = Daemon::spawn(&with_user(&carbon, options), &[]);
@@ -220,6 +229,7 @@ fn what_the_user_cannot_reach_is_said_at_the_start() {
             "ERROR: stateFile: ",
             "give this user the right to write there; gauges and totals begin anew",
         ),
+        ("ERROR: spool: ", "give this user the right to write there"),
         ("ERROR: keyFlush.log: ", "cannot be written by this user: "),
         (
             "WARNING: the socket file ",
@@ -232,7 +242,7 @@ fn what_the_user_cannot_reach_is_said_at_the_start() {
     let made = fs::metadata(&socket).expect("bound all the same");
     assert_eq!((made.uid(), made.gid()), (USER, GROUP));
     drop(daemon.stop("TERM", &carbon));
-    assert!(socket.exists() && !state.exists());
+    assert!(socket.exists() && !state.exists() && !mine("spool").exists());
     // The next one replaces it.
     let options = json!({"server": "./servers/unixgram", "socket": socket});
     let daemon = Daemon::start(&with_user(&carbon, options), &[]);
@@ -410,7 +420,8 @@ fn it_writes_nowhere_but_where_it_is_told() {
     }
     let directory = Directory::for_sockets();
     let place = |name: &str| directory.path().join(name);
-    let carbon = FakeCarbon::start();
+    // A backend that is away, so that flushes go to the disk.
+    let (_away, carbon) = deaf_socket();
     let options = json!({
         "servers": [
             {"server": "./servers/unixgram", "socket": place("gram"), "socket_mod": "0660"},
@@ -420,13 +431,18 @@ fn it_writes_nowhere_but_where_it_is_told() {
         ],
         "flushInterval": 100,
         "stateFile": place("state"),
+        "spoolDir": place("spool"),
         "keyFlush": {"interval": 100, "log": place("busiest")},
         "backends": ["graphite", "console"],
         "title": "traced",
         "log": {"backend": "stdout"},
     });
     let file = place("config.js");
-    let options = config_without_ticks(&carbon, options);
+    let mut config = daemon::config(carbon.port());
+    for (key, value) in options.as_object().expect("an object") {
+        config[key] = value.clone();
+    }
+    let options = config;
     fs::write(&file, options.to_string()).expect("written");
     let trace = place("trace");
     let mut command = Command::new("strace");
@@ -448,7 +464,8 @@ fn it_writes_nowhere_but_where_it_is_told() {
         .expect("it listens");
     process.log.wait_until("a state and a report", |_| {
         let has = |name, what| fs::read_to_string(place(name)).is_ok_and(|it| it.contains(what));
-        (has("state", "\"g\"") && has("busiest", "c")).then_some(())
+        let spooled = fs::read_dir(place("spool/graphite")).map_or(0, Iterator::count);
+        (has("state", "\"g\"") && has("busiest", "c") && spooled > 1).then_some(())
     });
     let line = process.log.wait_for("pid ");
     let pid = line
@@ -482,14 +499,40 @@ fn it_writes_nowhere_but_where_it_is_told() {
     // Its own title, and where output goes that nobody takes.
     told.extend(["/proc/self/comm".into(), "/dev/null".into()]);
     let changed = changes(&trace);
-    for must in ["state.new", "state.lock", "busiest", "gram"] {
+    told.extend(
+        ["spool", "spool/graphite", "spool/graphite/lock"].map(|name| {
+            let path = place(name);
+            path.to_str().expect("text").to_owned()
+        }),
+    );
+    let is_flush = |path: &str| {
+        let flush = Path::new(path);
+        flush.parent() == Some(&place("spool/graphite"))
+            && ["flush", "new"]
+                .map(Some)
+                .contains(&flush.extension().and_then(|it| it.to_str()))
+    };
+    assert!(
+        changed.iter().any(|path| is_flush(path)),
+        "the trace shows flushes"
+    );
+    for must in [
+        "state.new",
+        "state.lock",
+        "busiest",
+        "gram",
+        "spool/graphite",
+    ] {
         let path = place(must);
         assert!(
             changed.contains(path.to_str().expect("text")),
             "the trace shows {must}"
         );
     }
-    let other: Vec<_> = changed.iter().filter(|path| !told.contains(path)).collect();
+    let other: Vec<_> = changed
+        .iter()
+        .filter(|path| !told.contains(path) && !is_flush(path))
+        .collect();
     assert_eq!(other, [""; 0], "nobody told it of these");
     let left: BTreeSet<_> = fs::read_dir(directory.path())
         .expect("a directory")
@@ -503,7 +546,7 @@ fn it_writes_nowhere_but_where_it_is_told() {
         .collect();
     assert_eq!(
         left.iter().map(String::as_str).collect::<Vec<_>>(),
-        ["busiest", "config.js", "state", "trace"],
+        ["busiest", "config.js", "spool", "state", "trace"],
         "it cleans up"
     );
     assert!(Path::new(&told[0]).exists());
