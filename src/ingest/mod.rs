@@ -128,6 +128,9 @@ const TICK_BATCHES: usize = 64;
 /// some 70 ns a byte.
 const TICK_BYTES: u64 = 8 << 20;
 
+/// Receive calls that may fail before what is queued is left for later, or for good at the stop.
+const DRAIN_ERRORS: u32 = 3;
+
 /// How long a stopping worker goes on reading streams when their senders do not end: past this, what comes is
 /// left unread, counted. Sockets of datagrams are locked by then, and read to the end.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
@@ -267,15 +270,24 @@ pub fn serve(mut source: impl Source, mut intake: impl Intake) {
     intake.answer(u64::MAX, &mut source);
 }
 
-/// Takes what is queued, until nothing is left or `go_on` says no.
+/// Takes what is queued, until nothing is left or `go_on` says no. The kernel tells most errors of a socket
+/// once, and behind one all may still be there that was queued.
 fn drain(
     source: &mut impl Source,
     batch: &mut Batch,
     intake: &mut impl Intake,
     mut go_on: impl FnMut(&Tally) -> bool,
 ) {
-    while go_on(intake.tally()) && source.drain(batch).is_ok_and(|there_was| there_was) {
-        intake.take(batch);
+    let mut errors = 0;
+    while errors < DRAIN_ERRORS && go_on(intake.tally()) {
+        match source.drain(batch) {
+            Ok(true) => intake.take(batch),
+            Ok(false) => break,
+            Err(_) => {
+                intake.tally().receive_errors += 1;
+                errors += 1;
+            }
+        }
     }
     intake.settle();
 }

@@ -250,6 +250,55 @@ fn kernel_memory(payload: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::UdpSocket;
+
+    /// Stops at once, and counts what it is given until then.
+    struct Stopping(Tally);
+
+    impl crate::ingest::Intake for &mut Stopping {
+        fn stopping(&self) -> bool {
+            true
+        }
+
+        fn asked(&self) -> u64 {
+            0
+        }
+
+        fn tally(&mut self) -> &mut Tally {
+            &mut self.0
+        }
+
+        fn take(&mut self, batch: &Batch) {
+            self.0.packets += batch.packets().count() as u64;
+        }
+
+        fn settle(&mut self) {}
+
+        fn answer(&mut self, _number: u64, _source: &mut impl Source) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_socket_at_the_stop_leaves_nothing_unread() {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        socket.set_nonblocking(true).expect("nonblocking");
+        let client = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        for _ in 0..3 {
+            let to = socket.local_addr().expect("bound");
+            client.send_to(b"a:1|c", to).expect("loopback takes it");
+        }
+        let gone = client.local_addr().expect("bound");
+        drop(client);
+        // Nobody is there, which the next call on this socket is told, once.
+        socket.connect(gone).expect("an address");
+        socket.send(b"x").expect("it is on its way");
+        let queue = Queue::Bytes(1 << 20);
+        let source = Datagrams::new(socket.into(), 100, queue, false, None).expect("a source");
+        let mut intake = Stopping(Tally::default());
+        crate::ingest::serve(source, &mut intake);
+        assert_eq!((intake.0.packets, intake.0.receive_errors), (3, 1));
+    }
 
     #[test]
     fn a_run_is_cut_where_its_datagrams_end() {
