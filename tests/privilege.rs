@@ -15,6 +15,8 @@ use daemon::{
     skip_for_want_of,
 };
 use serde_json::{Value, json};
+use statsd_fast::deliver::spool::record;
+use statsd_fast::metric::snapshot::Snapshot;
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::net::UdpSocket;
@@ -295,6 +297,43 @@ fn a_state_that_the_user_may_not_read_ends_the_start_and_stays_where_it_is() {
     chown(&state, Some(USER), Some(GROUP)).expect("root may");
     let daemon = Daemon::start(&with_user(&carbon, json!({"stateFile": state})), &[]);
     daemon.wait_for_line("stateFile: 1 gauges");
+}
+
+#[test]
+fn flushes_that_the_user_may_not_read_stay_where_they_are() {
+    if !is_root() {
+        return;
+    }
+    let (_outside, inside) = directories();
+    let place = inside.join("graphite");
+    let owned = |path: &Path| chown(path, Some(USER), Some(GROUP)).expect("root may");
+    fs::create_dir(&place).expect("made");
+    owned(&place);
+    // Root's own, left by a run as root.
+    let file = |number: i64| place.join(format!("{number:020}.flush"));
+    for number in 1..=3 {
+        let bytes = record::encode(&Snapshot {
+            timestamp: number,
+            ..Snapshot::default()
+        });
+        fs::write(file(number), bytes).expect("written");
+        fs::set_permissions(file(number), Permissions::from_mode(0o600)).expect("our own");
+    }
+    owned(&file(3));
+    let carbon = FakeCarbon::start();
+    let config = with_user(&carbon, json!({"spoolDir": inside}));
+    let daemon = Daemon::start(&config, &[]);
+    let said = daemon.wait_for_line("it cannot be read: Permission denied");
+    assert!(
+        said.contains("it stays there: give it to the user that this process runs as, with chown"),
+        "{said}"
+    );
+    assert_eq!(carbon.next().timestamp, 3);
+    let flush = daemon.stop("TERM", &carbon);
+    assert_eq!(flush.number("stats.statsd_fast.flushes_dropped"), 0.0);
+    assert_eq!(flush.number("stats.statsd_fast.spool.errors"), 2.0);
+    assert!(file(1).exists() && file(2).exists() && !file(3).exists());
+    assert!(!place.join("refused").exists());
 }
 
 #[test]

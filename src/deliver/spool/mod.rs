@@ -297,13 +297,22 @@ impl Spool {
             self.state().out_of_sight.remove(&number);
             return None;
         }
-        let (why, is_ours) = match why {
-            Ok(error) => (format!("it cannot be read: {error}"), false),
-            Err(refusal) => (refusal.to_string(), matches!(refusal, Refusal::Version(_))),
+        let (why, stays) = match why {
+            Ok(error) => {
+                let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
+                let way_out = "it stays there: give it to the user that this process runs as, with chown, and \
+                               restart the server";
+                let stays = is_denied.then_some(way_out);
+                (format!("it cannot be read: {error}"), stays)
+            }
+            Err(refusal) => {
+                let is_ours = matches!(refusal, Refusal::Version(_));
+                let stays = is_ours.then_some("it stays there for that version");
+                (refusal.to_string(), stays)
+            }
         };
-        // One of another version is for that.
-        let outcome = if is_ours {
-            "it stays there for that version".into()
+        let outcome = if let Some(stays) = stays {
+            stays.into()
         } else {
             self.outside.flushes_dropped.add(1);
             match directory.set_aside(number) {
