@@ -1,7 +1,7 @@
 //! State files of any bytes: refused, or whole, and then they say what was written.
 
 use statsd_fast::metric::kept::Kept;
-use statsd_fast::state::format::{MAGIC, decode, encode};
+use statsd_fast::state::format::{MAGIC, decode, encode, take_unclean};
 
 /// The first byte says what the rest is.
 pub(crate) fn check(input: &[u8]) {
@@ -41,8 +41,8 @@ fn crc32(bytes: &[u8]) -> u32 {
     !crc
 }
 
-fn read(mut bytes: &[u8], clean_names: bool) -> Option<(Kept, i64)> {
-    let state = decode(&mut bytes, clean_names);
+fn read(mut bytes: &[u8]) -> Option<(Kept, i64)> {
+    let state = decode(&mut bytes);
     state
         .inspect_err(|refusal| assert!(!refusal.to_string().is_empty()))
         .ok()
@@ -55,30 +55,40 @@ fn written(kept: &Kept, written_s: i64) -> Vec<u8> {
     text
 }
 
-/// What is read is written in a way that is read as the same. With clean names nothing else is read.
+/// What is read is written in a way that is read as the same. What no configuration allows, or none that cleans
+/// names, is taken out, and no other.
 fn survives(bytes: &[u8]) -> Option<(Kept, i64)> {
-    let found = read(bytes, false);
-    let clean = read(bytes, true);
-    if let Some((kept, written_s)) = &found {
-        let text = written(kept, *written_s);
-        let (again, when) = read(&text, false).expect("it was written by us");
-        assert_eq!(when, *written_s);
-        // NaN is not itself; what was written of both is.
-        assert_eq!(written(&again, when), text);
-        let names = |kept: &Kept| -> Vec<_> {
-            let gauges = kept.gauges.iter();
-            gauges
-                .map(|it| (it.name.clone(), it.flushes_left))
-                .collect()
-        };
-        assert_eq!(names(kept), names(&again));
-        if let Some((clean, when)) = clean {
-            assert_eq!(written(&clean, when), text);
-        }
-    } else {
-        assert!(clean.is_none(), "with fewer names allowed it is read");
+    let (kept, written_s) = read(bytes)?;
+    let text = written(&kept, written_s);
+    let (again, when) = read(&text).expect("it was written by us");
+    assert_eq!(when, written_s);
+    // NaN is not itself; what was written of both is.
+    assert_eq!(written(&again, when), text);
+    let names = |kept: &Kept| -> Vec<_> {
+        let gauges = kept.gauges.iter();
+        gauges
+            .map(|it| (it.name.clone(), it.flushes_left))
+            .collect()
+    };
+    assert_eq!(names(&kept), names(&again));
+    for clean_names in [false, true] {
+        let (mut left, _) = read(&text).expect("it was written by us");
+        let taken = take_unclean(&mut left, clean_names);
+        let unclean = |name: &str| name.contains('\n') || clean_names && !is_clean(name);
+        let (unclean, clean): (Vec<_>, Vec<_>) = names(&kept)
+            .into_iter()
+            .partition(|(name, _)| unclean(name));
+        let unclean: Vec<_> = unclean.into_iter().map(|(name, _)| name).collect();
+        assert_eq!((taken, names(&left)), (unclean, clean));
+        left.gauges = again.gauges.clone();
+        assert_eq!(written(&left, when), text, "all else stays");
     }
-    found
+    Some((kept, written_s))
+}
+
+/// Whether cleaning leaves a name as it is.
+fn is_clean(name: &str) -> bool {
+    (name.chars()).all(|c| c.is_ascii_alphanumeric() || "_-.;=".contains(c))
 }
 
 /// A file as it was written, and some of its bytes changed: it is refused, unless nothing is another byte.
@@ -98,11 +108,11 @@ fn damage(input: &[u8]) {
     let first = good.iter().zip(&bad).position(|(good, bad)| good != bad);
     let last = good.iter().zip(&bad).rposition(|(good, bad)| good != bad);
     match first.zip(last) {
-        None => assert!(read(&bad, false).is_some()),
-        Some((first, last)) if last - first < 4 => assert!(read(&bad, false).is_none()),
+        None => assert!(read(&bad).is_some()),
+        Some((first, last)) if last - first < 4 => assert!(read(&bad).is_none()),
         Some(_) => drop(survives(&bad)),
     }
     if let Some(cut) = edits.first().map(|cut| usize::from(*cut) % good.len()) {
-        assert!(read(&good[..cut], false).is_none(), "cut at {cut}");
+        assert!(read(&good[..cut]).is_none(), "cut at {cut}");
     }
 }
