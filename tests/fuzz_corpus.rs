@@ -17,6 +17,8 @@ mod pieces;
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod pipeline;
 mod reference;
+#[path = "fuzz/bodies/spool.rs"]
+mod spool;
 #[path = "fuzz/bodies/state.rs"]
 mod state;
 #[path = "fuzz/bodies/stream.rs"]
@@ -70,6 +72,11 @@ fn configurations_are_refused_or_mean_the_same_as_json() {
 #[test]
 fn state_files_are_refused_or_whole() {
     replay(include_str!("fuzz/corpus/state.txt"), 20, state::check);
+}
+
+#[test]
+fn spooled_flushes_are_refused_or_whole() {
+    replay(include_str!("fuzz/corpus/spool.txt"), 50, spool::check);
 }
 
 #[test]
