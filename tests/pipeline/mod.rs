@@ -3,13 +3,14 @@
 use crate::reference::{Bin, Namespace, Options, print};
 use crossbeam::queue::ArrayQueue;
 use statsd_fast::deliver::graphite::{self, Encoder};
-use statsd_fast::flush::{self, Flusher, Link};
+use statsd_fast::flush::{self, Flusher, Link, idle::Policy};
 use statsd_fast::ingest::{self, Dialect, packet::Packet, table::Table};
 use statsd_fast::metric::cell::Stamp;
-use statsd_fast::metric::harvest::Harvest;
+use statsd_fast::metric::harvest::{Harvest, Tally};
 use statsd_fast::metric::registry::Registry;
 use statsd_fast::metric::snapshot::Stamped;
 use statsd_fast::runtime::clock::{Clock, Manual};
+use statsd_fast::runtime::sys::wake::Waker;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub(crate) struct Pipeline {
     tables: Vec<Table>,
     flusher: Flusher,
     encoder: Encoder,
+    registry: Arc<Registry>,
+    tally: Tally,
     /// Moments so far: no two datagrams come at the same one.
     moments: u64,
 }
@@ -32,27 +35,38 @@ impl Pipeline {
     }
 
     pub(crate) fn of(dialect: Dialect, options: &Options, workers: usize, now_ms: u64) -> Self {
-        let clock = Manual::new(now_ms);
-        let registry = Arc::new(Registry::new());
         let ingest = ingest::Options {
             dialect,
             sanitize_names: options.sanitize_names,
             ..ingest::Options::default()
         };
+        Self::with(&ingest, options, workers, now_ms)
+    }
+
+    pub(crate) fn with(
+        ingest: &ingest::Options,
+        options: &Options,
+        workers: usize,
+        now_ms: u64,
+    ) -> Self {
+        let clock = Manual::new(now_ms);
+        let registry = Arc::new(Registry::new());
         let tables = (0..workers)
-            .map(|_| Table::new(&ingest, registry.clone()))
+            .map(|_| Table::new(ingest, registry.clone()))
             .collect();
         // Nobody is asked for harvests; the test hands them over.
         let link = Link {
             epoch: Arc::default(),
             full: crossbeam::channel::never(),
             empty: Arc::new(ArrayQueue::new(1)),
-            workers: Vec::new(),
+            workers: (0..workers)
+                .map(|_| Waker::new().expect("an eventfd"))
+                .collect(),
         };
         let flusher = Flusher::new(
             flush_options(options),
             Clock::Manual(clock.clone()),
-            registry,
+            registry.clone(),
             link,
             Arc::default(),
         );
@@ -62,8 +76,29 @@ impl Pipeline {
             tables,
             flusher,
             encoder,
+            registry,
+            tally: Tally::default(),
             moments: 0,
         }
+    }
+
+    /// From now on senders may bring so many names.
+    pub(crate) fn limit(&self, names: usize) {
+        self.registry.limit(names);
+    }
+
+    /// What the workers counted so far.
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Sweeps whatever does not show, right after a flush.
+    pub(crate) fn sweep(&mut self) {
+        self.flusher.sweep(Policy {
+            flushes: 0,
+            least: 1,
+            share: usize::MAX,
+        });
     }
 
     /// One datagram at one of the workers.
@@ -81,10 +116,13 @@ impl Pipeline {
 
     /// Moves what the workers collected to the flusher, which may happen at any time.
     pub(crate) fn harvest(&mut self) {
-        for table in &mut self.tables {
+        for (worker, table) in self.tables.iter_mut().enumerate() {
             let mut harvest = Harvest::default();
             table.harvest(&mut harvest);
+            harvest.worker = worker;
+            self.tally.add(&harvest.tally);
             self.flusher.absorb(harvest);
+            table.sweep();
         }
     }
 
@@ -92,7 +130,9 @@ impl Pipeline {
     pub(crate) fn flush(&mut self, after: Duration) -> Vec<(String, String)> {
         self.harvest();
         self.clock.advance(after);
-        let snapshot = self.flusher.flush();
+        let mut snapshot = self.flusher.flush();
+        // They are left out below, whatever their names are made of.
+        snapshot.self_metrics.clear();
         let mut bytes = Vec::new();
         self.encoder.encode(&snapshot, &mut bytes);
         let text = String::from_utf8(bytes).expect("Graphite is sent text");

@@ -23,6 +23,9 @@ const NOW_S: i64 = 1_656_581_500;
 /// Samples that a timer keeps exactly; the reference knows no other way.
 const EXACT: usize = 1024;
 
+/// Flushes of an input, at most, where each datagram may have one.
+const FLUSHES: usize = 4;
+
 /// Weights whose sums are exact in any order.
 const WEIGHTS: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
 
@@ -48,6 +51,8 @@ pub(crate) fn check_flush(input: &[u8]) {
     for dialect in [Dialect::Statsd, Dialect::Auto] {
         let all = expected_of_all(dialect, &datagrams, true);
         flushed_alike(dialect, &datagrams, &all);
+        swept_alike(dialect, &datagrams);
+        bounded(dialect, &datagrams, all.len());
     }
 }
 
@@ -243,6 +248,60 @@ fn flushed_alike(dialect: Dialect, datagrams: &[&[u8]], all: &[AutoEffect]) {
         };
         assert!(same, "{dialect:?}: {sent:?}, not {expected:?}");
     }
+}
+
+/// A flush behind each datagram, and none behind the last names: what sweeps take does not show.
+fn swept_alike(dialect: Dialect, datagrams: &[&[u8]]) {
+    let options = Options::from_json(&json!({"deleteIdleStats": true}));
+    let flushes = |sweeps: bool| -> Vec<_> {
+        let mut server = Pipeline::of(dialect, &options, 1, NOW_S as u64 * 1000);
+        let mut flush = |datagram: Option<&&[u8]>| {
+            if let Some(datagram) = datagram {
+                server.datagram(0, datagram);
+            }
+            let sent = server.flush(Duration::from_secs(1));
+            if sweeps {
+                server.sweep();
+            }
+            sent
+        };
+        let mut sent: Vec<_> = (datagrams.iter().take(FLUSHES))
+            .map(|datagram| flush(Some(datagram)))
+            .collect();
+        sent.push(flush(None));
+        // What was swept comes again, under other ids.
+        sent.extend(datagrams.iter().take(FLUSHES).map(|it| flush(Some(it))));
+        sent
+    };
+    assert_eq!(flushes(true), flushes(false), "{dialect:?}");
+}
+
+/// With next to no room, in which names come and go, each value is in one account.
+fn bounded(dialect: Dialect, datagrams: &[&[u8]], values: usize) {
+    let ingest = ingest::Options {
+        dialect,
+        max_name_length: 16,
+        max_set_members: 2,
+        exact_samples: 4,
+        ..ingest::Options::default()
+    };
+    let options = Options::from_json(&json!({"deleteIdleStats": true}));
+    let mut server = Pipeline::with(&ingest, &options, 1, NOW_S as u64 * 1000);
+    server.limit(4);
+    for (index, datagram) in datagrams.iter().enumerate() {
+        server.datagram(0, datagram);
+        // As often as is cheap.
+        if index < FLUSHES {
+            server.flush(Duration::from_secs(1));
+            server.sweep();
+        }
+    }
+    server.flush(Duration::from_secs(1));
+    let tally = server.tally();
+    let accounts = tally.recorded.iter().chain(&tally.rejected).sum::<u64>();
+    let dropped = tally.members_dropped + tally.stamped_dropped;
+    let notices = tally.events + tally.service_checks;
+    assert_eq!(accounts + dropped + notices, values as u64, "{dialect:?}");
 }
 
 /// Small integers and weights that are small powers of two: any order of adding gives the same sum.
