@@ -40,9 +40,14 @@ impl Balance {
         self.meters.below("rejected.").map(|(_, count)| count).sum()
     }
 
+    /// Datagrams that reached the machine, and that the server says nobody read.
+    fn unseen(&self) -> u64 {
+        self.meters.get("kernel_drops") + self.meters.get("unread_datagrams")
+    }
+
     /// Datagrams sent that are neither received nor dropped; below zero when there are more than were sent.
     fn datagrams_left(&self) -> i64 {
-        let seen = self.meters.get("packets") + self.meters.get("kernel_drops");
+        let seen = self.meters.get("packets") + self.unseen();
         self.sent.datagrams.cast_signed() - seen.cast_signed()
     }
 
@@ -60,7 +65,7 @@ impl Balance {
     /// Lines that what was cut, dropped or left cannot have held: too many gone, or, below zero, too few.
     fn lines_left(&self) -> i64 {
         let (fewest, most) = self.lines_each;
-        let away = self.meters.get("kernel_drops") + self.datagrams_left().max(0).cast_unsigned();
+        let away = self.unseen() + self.datagrams_left().max(0).cast_unsigned();
         let cut = self.meters.get("truncated");
         // The last line of a datagram that was cut is gone for certain.
         let least = if away == 0 { cut } else { away * fewest + cut };

@@ -71,7 +71,8 @@ const EXACT: [&str; 29] = [
 ];
 
 /// Meters of what is not sent so that it happens.
-const NONE: [&str; 6] = [
+const NONE: [&str; 7] = [
+    "unread_datagrams",
     "streams.unread_bytes",
     "streams.accept_errors",
     "folded.name_length",

@@ -131,9 +131,12 @@ const TICK_BYTES: u64 = 8 << 20;
 /// Receive calls that may fail before what is queued is left for later, or for good at the stop.
 const DRAIN_ERRORS: u32 = 3;
 
-/// How long a stopping worker goes on reading streams when their senders do not end: past this, what comes is
-/// left unread, counted. Sockets of datagrams are locked by then, and read to the end.
+/// How long a stopping worker goes on reading when its senders do not end: past this, what comes is left
+/// unread, counted.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
+/// How long it reads a socket that is locked, and so has an end: longer than a receive buffer should take, and
+/// short enough that the last flush goes out before whoever stops us loses patience. Docker's is ten seconds.
+const LOCKED_DRAIN_MAX: Duration = Duration::from_secs(5);
 /// Rest of a stopping worker before it lets in who still waits.
 const STOP_PAUSE: Duration = Duration::from_millis(1);
 
@@ -254,30 +257,37 @@ pub fn serve(mut source: impl Source, mut intake: impl Intake) {
             std::thread::sleep(RECEIVE_ERROR_PAUSE);
         }
     }
-    let until = Instant::now() + DRAIN_MAX;
-    let locked = source.is_locked();
+    let most = if source.is_locked() {
+        LOCKED_DRAIN_MAX
+    } else {
+        DRAIN_MAX
+    };
+    finish(&mut source, &mut batch, &mut intake, Instant::now() + most);
+    intake.answer(u64::MAX, &mut source);
+}
+
+/// Takes what is left when the stop comes, as far as there is time for it, and has the rest counted.
+fn finish(source: &mut impl Source, batch: &mut Batch, intake: &mut impl Intake, until: Instant) {
     loop {
-        drain(&mut source, &mut batch, &mut intake, |_| {
-            locked || Instant::now() < until
-        });
-        if !source.finish() || Instant::now() >= until {
+        let whole = drain(source, batch, intake, |_| Instant::now() < until);
+        let late = Instant::now() >= until;
+        if (whole || late) && !source.finish() || late {
             break;
         }
         // Other workers may still have the descriptors that are wanted.
         std::thread::sleep(STOP_PAUSE);
     }
     source.turn_away();
-    intake.answer(u64::MAX, &mut source);
 }
 
 /// Takes what is queued, until nothing is left or `go_on` says no. The kernel tells most errors of a socket
-/// once, and behind one all may still be there that was queued.
+/// once, and behind one all may still be there that was queued. `false` when receive calls go on failing.
 fn drain(
     source: &mut impl Source,
     batch: &mut Batch,
     intake: &mut impl Intake,
     mut go_on: impl FnMut(&Tally) -> bool,
-) {
+) -> bool {
     let mut errors = 0;
     while errors < DRAIN_ERRORS && go_on(intake.tally()) {
         match source.drain(batch) {
@@ -290,6 +300,7 @@ fn drain(
         }
     }
     intake.settle();
+    errors < DRAIN_ERRORS
 }
 
 /// The daemon's worker: a table that the flusher takes harvests of.
@@ -553,7 +564,10 @@ mod tests {
     use crate::runtime::sys::wake::Waker;
     use packet::Filled;
     use proptest::prelude::*;
+    use source::lock::Lock;
+    use source::{AnySource, Listen};
     use std::io;
+    use std::net::UdpSocket;
 
     /// Holds so many datagrams; gives the order to stop when somebody would have to wait for more.
     struct Queue {
@@ -709,6 +723,99 @@ mod tests {
         serve(Batches(queue), &mut diary);
         let expected = ["take 64", "take 64", "take 1", "settle", "settle", "answer"];
         assert_eq!(diary.entries, expected);
+    }
+
+    /// A socket of datagrams, locked with so many in it.
+    fn locked(datagrams: u64) -> AnySource {
+        let listen = Listen::Udp(source::udp::Options {
+            address: Some("127.0.0.1".into()),
+            port: 0,
+            ..source::udp::Options::default()
+        });
+        let mut listener = listen.bind(&[0]).expect("bind");
+        let address = listener.address.socket().expect("it has a port");
+        let client = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        for _ in 0..datagrams {
+            client.send_to(b"a:1|c", address).expect("send");
+        }
+        let source = listener.sources.remove(0);
+        Lock::close_all(&source.lock().into_iter().collect::<Vec<_>>());
+        assert!(source.is_locked());
+        source
+    }
+
+    impl Diary {
+        /// Datagrams taken.
+        fn taken(&self) -> u64 {
+            let entries = self.entries.iter();
+            let taken = entries.filter_map(|entry| entry.strip_prefix("take "));
+            taken
+                .map(|count| count.parse::<u64>().expect("a number"))
+                .sum()
+        }
+    }
+
+    #[test]
+    fn what_the_stop_has_no_time_for_is_counted() {
+        for (time, taken, unread) in [(Duration::ZERO, 0, 300), (Duration::from_secs(600), 300, 0)]
+        {
+            let mut source = locked(300);
+            let mut batch = source.batch();
+            let mut diary = Diary::default();
+            let until = Instant::now() + time;
+            finish(&mut source, &mut batch, &mut &mut diary, until);
+            source.account(&mut diary.tally);
+            assert_eq!((diary.taken(), diary.tally.unread), (taken, unread));
+            source.account(&mut diary.tally);
+            assert_eq!(diary.tally.unread, unread, "they are counted once");
+        }
+    }
+
+    /// A queue whose first receive call fails.
+    struct Fails(Queue, bool);
+
+    impl Source for Fails {
+        fn waker(&self) -> Waker {
+            self.0.waker()
+        }
+
+        fn batch(&self) -> Batch {
+            self.0.batch()
+        }
+
+        fn receive(&mut self, _batch: &mut Batch) -> io::Result<()> {
+            unreachable!("the stop waits for nothing")
+        }
+
+        fn drain(&mut self, batch: &mut Batch) -> io::Result<bool> {
+            if std::mem::take(&mut self.1) {
+                return Err(io::ErrorKind::OutOfMemory.into());
+            }
+            self.0.drain(batch)
+        }
+
+        fn has_more(&self) -> bool {
+            false
+        }
+
+        fn finish(&mut self) -> bool {
+            assert_eq!(self.0.left, 0, "not before all is read");
+            false
+        }
+
+        fn account(&mut self, _tally: &mut Tally) {}
+    }
+
+    #[test]
+    fn a_receive_call_that_fails_at_the_stop_is_tried_again() {
+        let stop = Stop::default();
+        let mut source = Fails(Queue { left: 3, stop }, true);
+        let mut batch = source.batch();
+        let mut diary = Diary::default();
+        let until = Instant::now() + Duration::from_secs(600);
+        finish(&mut source, &mut batch, &mut &mut diary, until);
+        assert_eq!(diary.entries, ["settle", "take 3", "settle"]);
+        assert_eq!(diary.tally.receive_errors, 1);
     }
 
     #[test]

@@ -134,6 +134,8 @@ pub struct Tally {
     /// Datagrams the kernel dropped at this worker's socket because its buffer was full; where runs of them
     /// come joined, runs.
     pub kernel_drops: u64,
+    /// Datagrams that had come and that the stop left unread.
+    pub unread: u64,
     /// Copies of datagrams, one for each target of the repeater, that found no room on their way to it.
     pub copies_dropped: u64,
     /// Errors of the receive call other than "nothing there".
@@ -252,6 +254,7 @@ impl Tally {
             self.offender.clone_from(&other.offender);
         }
         self.kernel_drops += other.kernel_drops;
+        self.unread += other.unread;
         self.copies_dropped += other.copies_dropped;
         self.receive_errors += other.receive_errors;
         self.streams.add(&other.streams);

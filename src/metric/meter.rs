@@ -286,6 +286,12 @@ pub const METERS: &[Meter] = &[
         |t, _| t.kernel_drops,
     ),
     meter(
+        "unread_datagrams",
+        true,
+        "datagrams that had come and were left unread, since the stop took too long",
+        |t, _| t.unread,
+    ),
+    meter(
         "receive_errors",
         true,
         "receive calls that failed",
@@ -515,6 +521,7 @@ mod tests {
         tally.tags_dropped = 42;
         tally.kernel_drops = 14;
         tally.receive_errors = 15;
+        tally.unread = 59;
         tally.streams = StreamTally {
             accepted: 21,
             refused: 22,

@@ -175,6 +175,7 @@ pub const METERS: &[Meter] = &[
     Meter { name: "no_node", loss: true, help: "lines that came while no node was in the ring", read: |c| c.no_node },
     Meter { name: "truncated", loss: true, help: "datagrams cut; the last, incomplete line is not used", read: |c| c.tally.truncated },
     Meter { name: "kernel_drops", loss: true, help: "datagrams the kernel dropped because a receive buffer was full", read: |c| c.tally.kernel_drops },
+    Meter { name: "unread_datagrams", loss: true, help: "datagrams left unread, since the stop took too long", read: |c| c.tally.unread },
     Meter { name: "receive_errors", loss: true, help: "receive calls that failed", read: |c| c.tally.receive_errors },
     Meter { name: "streams.accepted", loss: false, help: "connections accepted by stream listeners", read: |c| c.tally.streams.accepted },
     Meter { name: "streams.refused", loss: true, help: "connections closed at once because `streamConnections` were open", read: |c| c.tally.streams.refused },
@@ -358,16 +359,16 @@ mod tests {
 
     fn counts() -> Counts {
         let streams = StreamTally {
-            accepted: 9,
-            refused: 10,
-            resets: 11,
-            long_lines: 12,
-            cut_lines: 13,
-            accept_errors: 14,
-            bad_lengths: 15,
-            cut_packets: 16,
-            pieces: 17,
-            unread_bytes: 18,
+            accepted: 10,
+            refused: 11,
+            resets: 12,
+            long_lines: 13,
+            cut_lines: 14,
+            accept_errors: 15,
+            bad_lengths: 16,
+            cut_packets: 17,
+            pieces: 18,
+            unread_bytes: 19,
         };
         Counts {
             tally: Tally {
@@ -376,7 +377,8 @@ mod tests {
                 lines: 3,
                 truncated: 6,
                 kernel_drops: 7,
-                receive_errors: 8,
+                unread: 8,
+                receive_errors: 9,
                 streams,
                 ..Tally::default()
             },
@@ -390,12 +392,12 @@ mod tests {
     fn every_count_has_a_meter_and_adds_up() {
         let mut sum = counts();
         let values: Vec<_> = sum.meters().map(|(_, value)| value).collect();
-        assert_eq!(values, (1..=18).collect::<Vec<_>>());
+        assert_eq!(values, (1..=19).collect::<Vec<_>>());
         let values: Vec<_> = sum.nodes[0].meters().map(|(_, value)| value).collect();
         assert_eq!(values, (20..=30).collect::<Vec<_>>());
         sum.add(&counts());
         let doubled: Vec<_> = sum.meters().map(|(_, value)| value).collect();
-        assert_eq!(doubled, (1..=18).map(|n| 2 * n).collect::<Vec<_>>());
+        assert_eq!(doubled, (1..=19).map(|n| 2 * n).collect::<Vec<_>>());
         let doubled: Vec<_> = sum.nodes[1].meters().map(|(_, value)| value).collect();
         assert_eq!(doubled, (40..=50).map(|n| 2 * n).collect::<Vec<_>>());
         assert_eq!(sum.all_nodes().lines, 2 * (20 + 40));

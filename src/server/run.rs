@@ -400,6 +400,7 @@ fn whole(tally: &Tally) -> bool {
     let unread = [
         tally.truncated,
         tally.kernel_drops,
+        tally.unread,
         streams.long_lines,
         streams.cut_lines,
         streams.cut_packets,
@@ -447,6 +448,7 @@ fn add_rare_losses(tally: &Tally, line: &mut String) {
         (streams.bad_lengths, "connections closed for a bad length"),
         (streams.unread_bytes, "bytes of streams unread"),
         (streams.accept_errors, "failures to accept"),
+        (tally.unread, "datagrams unread"),
         (tally.receive_errors, "failures to receive"),
     ] {
         if count > 0 {
@@ -515,6 +517,7 @@ mod tests {
         totals.ingest.rejected[Reject::BadRate as usize] = 12;
         (totals.ingest.packets, totals.ingest.events) = (15, 14);
         totals.ingest.receive_errors = 6;
+        totals.ingest.unread = 19;
         let outside = meter::Outside::default();
         outside.copies_dropped.add(16);
         outside.posts_lost.add(17);
@@ -538,7 +541,7 @@ mod tests {
         let more = "1 values dropped by mappings, 23 values dropped for want of room, 14 events, 15 \
                     pieces of streams, 2 lines too long, 3 lines cut off, 10 packets cut off, 4 \
                     connections refused, 9 connections closed for a bad length, 13 bytes of streams \
-                    unread, 5 failures to accept, 6 failures to receive, 16 copies not sent, 17 posts \
+                    unread, 5 failures to accept, 19 datagrams unread, 6 failures to receive, 16 copies not sent, 17 posts \
                     lost, 18 measurements not sent";
         let line = format!("{usual}, {more}; NOT all that came was read");
         assert_eq!(summary(&totals), line);

@@ -21,6 +21,10 @@ use std::time::{Duration, Instant};
 /// Datagrams taken in one call to the kernel. More gains nothing measurable.
 const BATCH: usize = 64;
 
+/// How long the stop counts what it left unread: enough for the largest buffer of a locked socket. One that could not
+/// be locked has no end.
+const COUNT_MAX: Duration = Duration::from_secs(1);
+
 /// Datagrams a queue of so many has to hold, for naps to be taken beside it. A client's burst fills a smaller
 /// one at once, and DogStatsD's clients do not wait: they drop what is refused.
 const NAP_QUEUE_MIN: u64 = 64;
@@ -68,6 +72,8 @@ pub struct Datagrams {
     max_datagram: usize,
     queue: Queue,
     drops_seen: u32,
+    /// Datagrams that the stop left unread.
+    unread: u64,
     /// The last call filled the batch, so there is likely more.
     more: bool,
     /// The kernel hands runs of datagrams over in one piece.
@@ -102,6 +108,7 @@ impl Datagrams {
             queue,
             // Of a socket that takes datagrams since it was bound, which may be a while ago.
             drops_seen: 0,
+            unread: 0,
             more: true,
             joined,
             drained: 0,
@@ -216,7 +223,17 @@ impl Source for Datagrams {
         false
     }
 
+    fn turn_away(&mut self) {
+        let until = Instant::now() + COUNT_MAX;
+        let mut batch = self.batch();
+        // What is not looked into is counted hundreds of times faster than it is read.
+        while Instant::now() < until && self.drain(&mut batch).is_ok_and(|there_was| there_was) {
+            self.unread += batch.received() as u64;
+        }
+    }
+
     fn account(&mut self, tally: &mut Tally) {
+        tally.unread += std::mem::take(&mut self.unread);
         // A unix socket drops nothing, its senders wait or are refused; its count stays 0.
         let Ok(accounts) = socket::memory(self.socket.as_fd()) else {
             return;

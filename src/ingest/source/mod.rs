@@ -156,7 +156,8 @@ pub trait Source {
     /// for want of descriptors: then drain again.
     fn finish(&mut self) -> bool;
 
-    /// Turns away whoever still waits to be let in, and counts them. The last thing before the last account.
+    /// Counts what is left unread, and turns away whoever still waits to be let in, counted too. The last
+    /// thing before the last account.
     fn turn_away(&mut self) {}
 
     /// Adds what was counted by the kernel or the source since this was last asked.

@@ -24,7 +24,7 @@ const NOW_S: i64 = 1_656_581_500;
 const EXACT: usize = 1024;
 
 /// Flushes of an input, at most, where each datagram may have one.
-const FLUSHES: usize = 4;
+const FLUSHES: usize = 3;
 
 /// Weights whose sums are exact in any order.
 const WEIGHTS: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
@@ -51,8 +51,12 @@ pub(crate) fn check_flush(input: &[u8]) {
     for dialect in [Dialect::Statsd, Dialect::Auto] {
         let all = expected_of_all(dialect, &datagrams, true);
         flushed_alike(dialect, &datagrams, &all);
-        swept_alike(dialect, &datagrams);
-        bounded(dialect, &datagrams, all.len());
+        // These flush many times over, and differ little by dialect: one of them each.
+        if (dialect == Dialect::Auto) == input.len().is_multiple_of(2) {
+            swept_alike(dialect, &datagrams);
+        } else {
+            bounded(dialect, &datagrams, all.len());
+        }
     }
 }
 
@@ -250,7 +254,7 @@ fn flushed_alike(dialect: Dialect, datagrams: &[&[u8]], all: &[AutoEffect]) {
     }
 }
 
-/// A flush behind each datagram, and none behind the last names: what sweeps take does not show.
+/// A flush behind each datagram, and then all of them again: what sweeps take does not show.
 fn swept_alike(dialect: Dialect, datagrams: &[&[u8]]) {
     let options = Options::from_json(&json!({"deleteIdleStats": true}));
     let flushes = |sweeps: bool| -> Vec<_> {
