@@ -201,6 +201,9 @@ impl Asking for Tick<'_> {
     }
 }
 
+/// Turns in a row that may belong to what is due, while somebody may be waiting to be heard.
+const LATE_MAX: u32 = 1;
+
 /// Ids of the metrics the reference keeps about itself, among the user's own.
 #[derive(Debug)]
 struct Own {
@@ -296,12 +299,26 @@ impl Flusher {
         questions: &Receiver<Question>,
         mut publish: impl FnMut(Arc<Snapshot>),
     ) -> Tally {
+        // Turns in a row at which something was due already.
+        let mut late = 0;
         loop {
             let report_ms = self.busiest.as_ref().map_or(u64::MAX, |it| it.next_ms);
-            let finish = match self
-                .clock
-                .wait(self.next_ms.min(report_ms), orders, questions)
-            {
+            let due_ms = self.next_ms.min(report_ms);
+            late = if self.clock.steady_ms() < due_ms {
+                0
+            } else {
+                late + 1
+            };
+            // Time comes first, but when flushes take longer than their interval it would always.
+            let heard = if late > LATE_MAX {
+                late = 0;
+                Clock::look(orders, questions)
+            } else {
+                None
+            };
+            let lags = heard.is_some();
+            let woke = heard.unwrap_or_else(|| self.clock.wait(due_ms, orders, questions));
+            let finish = match woke {
                 Woke::Time if self.clock.steady_ms() < self.next_ms => {
                     self.collect();
                     self.report_busiest();
@@ -315,7 +332,7 @@ impl Flusher {
                     self.collect();
                     self.answer(question);
                     while others > 0
-                        && self.clock.steady_ms() < self.next_ms
+                        && (lags || self.clock.steady_ms() < self.next_ms)
                         && orders.is_empty()
                         && let Ok(question) = questions.try_recv()
                     {
@@ -544,6 +561,42 @@ impl Own {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_asks_is_heard_though_flushes_take_longer_than_their_interval() {
+        let options = Options::default();
+        let interval = options.interval;
+        let link = Link {
+            epoch: Arc::default(),
+            full: crossbeam::channel::never(),
+            empty: Arc::new(ArrayQueue::new(1)),
+            workers: Vec::new(),
+        };
+        let manual = crate::runtime::clock::Manual::new(0);
+        let clock = Clock::Manual(manual.clone());
+        let flusher = Flusher::new(options, clock, Arc::default(), link, Arc::default());
+        let (order, orders) = crossbeam::channel::unbounded();
+        let (ask, questions) = crossbeam::channel::unbounded();
+        let answers: Vec<_> = (0..3)
+            .map(|_| {
+                let (reply, answer) = crossbeam::channel::bounded(1);
+                ask.send(Question::Counters(reply)).expect("open");
+                answer
+            })
+            .collect();
+        manual.advance(interval);
+        let mut flushes = 0;
+        flusher.run(&orders, &questions, |_| {
+            flushes += 1;
+            assert!(flushes < 20, "nobody is heard");
+            if answers.iter().all(|answer| answer.len() == 1) {
+                let _ = order.send(Order::Finish);
+            }
+            manual.advance(interval);
+        });
+        // One before the answers, one before the order, and the last one.
+        assert_eq!(flushes, 3);
+    }
 
     #[test]
     fn a_snapshot_says_of_which_timers_it_has_no_samples() {

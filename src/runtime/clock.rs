@@ -94,6 +94,15 @@ impl Clock {
         }
     }
 
+    /// What has come of orders and questions, in this order, whatever the time.
+    pub fn look<O, Q>(orders: &Receiver<O>, questions: &Receiver<Q>) -> Option<Woke<O, Q>> {
+        match orders.try_recv() {
+            Ok(order) => Some(Woke::Order(order)),
+            Err(TryRecvError::Disconnected) => Some(Woke::Disconnected),
+            Err(TryRecvError::Empty) => questions.try_recv().ok().map(Woke::Question),
+        }
+    }
+
     /// Waits for a moment ([`Clock::steady_ms`]), an order or a question. What has come is taken in this
     /// order: however many ask, time and orders are not held up.
     pub fn wait<O, Q>(
