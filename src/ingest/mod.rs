@@ -771,8 +771,8 @@ mod tests {
         }
     }
 
-    /// A queue whose first receive call fails.
-    struct Fails(Queue, bool);
+    /// A queue of which the first receive calls fail, so many.
+    struct Fails(Queue, u32);
 
     impl Source for Fails {
         fn waker(&self) -> Waker {
@@ -788,7 +788,8 @@ mod tests {
         }
 
         fn drain(&mut self, batch: &mut Batch) -> io::Result<bool> {
-            if std::mem::take(&mut self.1) {
+            if self.1 > 0 {
+                self.1 -= 1;
                 return Err(io::ErrorKind::OutOfMemory.into());
             }
             self.0.drain(batch)
@@ -809,13 +810,13 @@ mod tests {
     #[test]
     fn a_receive_call_that_fails_at_the_stop_is_tried_again() {
         let stop = Stop::default();
-        let mut source = Fails(Queue { left: 3, stop }, true);
+        let mut source = Fails(Queue { left: 3, stop }, DRAIN_ERRORS);
         let mut batch = source.batch();
         let mut diary = Diary::default();
         let until = Instant::now() + Duration::from_secs(600);
         finish(&mut source, &mut batch, &mut &mut diary, until);
         assert_eq!(diary.entries, ["settle", "take 3", "settle"]);
-        assert_eq!(diary.tally.receive_errors, 1);
+        assert_eq!(diary.tally.receive_errors, u64::from(DRAIN_ERRORS));
     }
 
     #[test]
