@@ -1,5 +1,5 @@
-//! The law that nothing vanishes: sent = taken + refused + dropped by rules + in datagrams that were cut or
-//! dropped.
+//! The law that nothing vanishes: sent = taken + refused + dropped by rules + dropped for want of room + in
+//! datagrams that were cut or dropped.
 
 use std::fmt::Write as _;
 
@@ -56,9 +56,14 @@ impl Balance {
         self.meters.get("mapped_dropped")
     }
 
-    /// Lines sent that are neither taken nor refused nor dropped by rules.
+    /// What the server's limits left no room for.
+    fn crowded_out(&self) -> u64 {
+        self.meters.get("set_members_dropped") + self.meters.get("stamped_dropped")
+    }
+
+    /// Lines sent that are neither taken nor refused nor dropped by rules or limits.
     fn lines_gone(&self) -> i64 {
-        let seen = self.taken() + self.refused() + self.ruled_out();
+        let seen = self.taken() + self.refused() + self.ruled_out() + self.crowded_out();
         self.sent.lines().cast_signed() - seen.cast_signed()
     }
 
@@ -104,8 +109,8 @@ impl Balance {
                 grouped(lines.unsigned_abs())
             ));
         }
-        // Of what kind those were that rules dropped, the server does not say.
-        let whole = self.lines_gone() == 0 && self.ruled_out() == 0;
+        // Of what kind those were that rules and limits dropped, the server does not say.
+        let whole = self.lines_gone() == 0 && self.ruled_out() + self.crowded_out() == 0;
         for (name, sent, seen) in self.by_place() {
             if seen > sent || (whole && seen != sent) {
                 let (sent, seen) = (grouped(sent), grouped(seen));
@@ -157,6 +162,10 @@ impl Balance {
         if self.ruled_out() > 0 {
             let rules = "`mappings` of the server";
             row("dropped by rules", "", &count("mapped_dropped"), rules);
+        }
+        if self.crowded_out() > 0 {
+            let limits = "`maxSetMembers` or `memoryLimit` of the server";
+            row("dropped for room", "", &grouped(self.crowded_out()), limits);
         }
         let gone = self.lines_gone() - self.lines_left();
         let (cut, dropped) = (
@@ -214,6 +223,7 @@ impl Balance {
             "taken": Value::Object(taken.collect()),
             "refused": Value::Object(refused.collect()),
             "mapped_dropped": self.ruled_out(),
+            "no_room_dropped": self.crowded_out(),
             "datagrams_left": self.datagrams_left(),
             "lines_gone": self.lines_gone(),
             "lines_left": self.lines_left(),
@@ -327,6 +337,26 @@ mod tests {
             "dropped by rules                                    30   `mappings` of the server";
         assert!(table.contains(row), "{table}");
         assert_eq!(dropped(30).json()["mapped_dropped"], 30);
+    }
+
+    #[test]
+    fn what_finds_no_room_is_accounted_for() {
+        let dropped = |members| {
+            balance(&[
+                ("packets", 10),
+                ("samples.counters", 60),
+                ("rejected.no_type", 10),
+                ("set_members_dropped", members),
+                ("stamped_dropped", 1),
+            ])
+        };
+        assert_eq!(dropped(29).faults(), [""; 0]);
+        assert!(dropped(28).faults()[0].starts_with("1 lines came"));
+        let (table, row) = (dropped(29).table(), "dropped for room");
+        let row = table.lines().find(|line| line.starts_with(row));
+        let words: Vec<_> = row.expect("a row").split_whitespace().collect();
+        assert_eq!(words[3..5], ["30", "`maxSetMembers`"]);
+        assert_eq!(dropped(29).json()["no_room_dropped"], 30);
     }
 
     #[test]
