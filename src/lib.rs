@@ -69,9 +69,9 @@
 //!    bounded, in memory and on disk, and what it loses is counted.
 //! 9. **Every loss has a counter** ([`metric::meter::METERS`]): values sent = values taken + values
 //!    refused by reason + values dropped by rules or for want of room + events and checks, plus what was in
-//!    datagrams cut, dropped by the kernel or left unread by the stop, and in lines and packets of streams that
-//!    were too long or cut by a reset or the stop, and what came over connections refused. Flushes, the admin
-//!    interface and the last lines of a run read the same counts.
+//!    datagrams cut, dropped by the kernel or left unread by the stop, and in lines and packets of streams
+//!    that were too long or cut by a reset or the stop, and what came over connections refused. Flushes, the
+//!    admin interface and the last lines of a run read the same counts.
 //! 10. **Stopping is the path, drained in order**: sockets, last harvests, last flush, backends. Sockets of
 //!     datagrams are locked first ([`ingest::source::lock`]), so that their counts stand when they are read.
 //! 11. **A line goes through the proxy as it came**, to the node where the ring of the reference has its name

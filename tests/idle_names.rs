@@ -485,7 +485,7 @@ proptest! {
                 found[1] += count.map(|it| it.value).sum::<f64>();
             }
             for it in &snapshot.self_metrics {
-                *counted.entry(it.name).or_default() += it.value as f64;
+                *counted.entry(it.name).or_default() += it.value;
             }
         };
         for step in &history {
