@@ -134,8 +134,9 @@ const DRAIN_ERRORS: u32 = 3;
 /// How long a stopping worker goes on reading when its senders do not end: past this, what comes is left
 /// unread, counted.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
-/// How long it reads a socket that is locked, and so has an end: longer than a receive buffer should take, and
-/// short enough that the last flush goes out before whoever stops us loses patience. Docker's is ten seconds.
+/// How long it reads a socket that is locked, and so has an end: longer than a receive buffer should take,
+/// and short enough that the last flush goes out before whoever stops us loses patience. Docker waits for ten
+/// seconds.
 const LOCKED_DRAIN_MAX: Duration = Duration::from_secs(5);
 /// Rest of a stopping worker before it lets in who still waits.
 const STOP_PAUSE: Duration = Duration::from_millis(1);
@@ -271,7 +272,9 @@ fn finish(source: &mut impl Source, batch: &mut Batch, intake: &mut impl Intake,
     loop {
         let whole = drain(source, batch, intake, |_| Instant::now() < until);
         let late = Instant::now() >= until;
-        if (whole || late) && !source.finish() || late {
+        // Connections are let go of when all is read, or the time is up.
+        let again = if whole || late { source.finish() } else { true };
+        if late || !again {
             break;
         }
         // Other workers may still have the descriptors that are wanted.

@@ -541,8 +541,8 @@ mod tests {
         let more = "1 values dropped by mappings, 23 values dropped for want of room, 14 events, 15 \
                     pieces of streams, 2 lines too long, 3 lines cut off, 10 packets cut off, 4 \
                     connections refused, 9 connections closed for a bad length, 13 bytes of streams \
-                    unread, 5 failures to accept, 19 datagrams unread, 6 failures to receive, 16 copies not sent, 17 posts \
-                    lost, 18 measurements not sent";
+                    unread, 5 failures to accept, 19 datagrams unread, 6 failures to receive, 16 \
+                    copies not sent, 17 posts lost, 18 measurements not sent";
         let line = format!("{usual}, {more}; NOT all that came was read");
         assert_eq!(summary(&totals), line);
     }

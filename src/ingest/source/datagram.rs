@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 /// Datagrams taken in one call to the kernel. More gains nothing measurable.
 const BATCH: usize = 64;
 
-/// How long the stop counts what it left unread: enough for the largest buffer of a locked socket. One that could not
-/// be locked has no end.
+/// How long the stop counts what it left unread: enough for the largest buffer of a locked socket. One that
+/// could not be locked has no end.
 const COUNT_MAX: Duration = Duration::from_secs(1);
 
 /// Datagrams a queue of so many has to hold, for naps to be taken beside it. A client's burst fills a smaller
