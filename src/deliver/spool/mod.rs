@@ -234,6 +234,7 @@ impl Spool {
     }
 
     /// Flushes on disk.
+    #[cfg(test)]
     pub(super) fn on_disk(&self) -> u64 {
         self.state().on_disk()
     }
@@ -300,8 +301,8 @@ impl Spool {
         let (why, stays) = match why {
             Ok(error) => {
                 let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
-                let way_out = "it stays there: give it to the user that this process runs as, with chown, and \
-                               restart the server";
+                let way_out = "it stays there: give it to the user that this process runs as, with chown, \
+                               and restart the server";
                 let stays = is_denied.then_some(way_out);
                 (format!("it cannot be read: {error}"), stays)
             }
