@@ -143,9 +143,11 @@ fn soak(options: &Options, stop: &AtomicBool) -> anyhow::Result<Report> {
     };
     let subject = Subject::start(&options.daemon, |directory| config(directory, Fault::None))?;
     let doors = doors(&subject)?;
-    let mut server = Server::connect(doors.udp, doors.admin)?;
-    server.meters()?;
+    let (udp, admin) = (doors.udp, doors.admin);
+    // A connection each time: one that is silent gives way when others crowd the admin interface.
+    let ask = || Server::connect(udp, admin)?.meters();
     let before = Vitals::of(subject.id())?;
+    ask()?;
     let connections = Connections::default();
     let classes = traffic::classes(&mut Random::new(options.seed, 0));
     let ended = AtomicBool::new(false);
@@ -159,7 +161,7 @@ fn soak(options: &Options, stop: &AtomicBool) -> anyhow::Result<Report> {
     let mut watch = Watch {
         options,
         subject: &subject,
-        server: &mut server,
+        ask: &ask,
         clock: CpuClock::of_process(subject.id()).context("the server has no CPU clock")?,
         memory: Memory::default(),
         phases: Vec::new(),
@@ -190,7 +192,6 @@ fn soak(options: &Options, stop: &AtomicBool) -> anyhow::Result<Report> {
     let Watch { memory, phases, .. } = watch;
     let mut faults = Vec::new();
     let after = let_go(&subject, before, &mut faults)?;
-    drop(server);
     let line = subject.stop()?;
     let account = law::account(&line).context("the server's account cannot be read")?;
     let sums = carbon.finish();
@@ -261,7 +262,7 @@ fn let_go(subject: &Subject, before: Vitals, faults: &mut Vec<String>) -> anyhow
 struct Watch<'a> {
     options: &'a Options,
     subject: &'a Subject,
-    server: &'a mut Server,
+    ask: &'a dyn Fn() -> anyhow::Result<Meters>,
     clock: CpuClock,
     memory: Memory,
     /// One for each fault, and for none.
@@ -311,7 +312,7 @@ impl Watch<'_> {
 
     /// Looks on for so long.
     fn phase(&mut self, fault: Fault, time: Duration) -> anyhow::Result<()> {
-        let (began, meters) = (Instant::now(), self.server.meters()?);
+        let (began, meters) = (Instant::now(), (self.ask)()?);
         let cpu = self.clock.used_ns()?;
         while began.elapsed() < time && !self.over() {
             thread::sleep(LOOK.min(time));
@@ -319,7 +320,7 @@ impl Watch<'_> {
             self.memory.note(vitals.rss_kib);
             self.draw(fault, vitals);
         }
-        let counted = self.server.meters()?.since(&meters)?;
+        let counted = (self.ask)()?.since(&meters)?;
         let used = self.clock.used_ns()? - cpu;
         let known = self.phases.iter().position(|it| it.fault == fault);
         let at = known.unwrap_or_else(|| {
