@@ -10,7 +10,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError as Busy};
 
 /// How often another one may let go between our two looks before something else must be wrong.
@@ -36,8 +36,9 @@ struct Held {
 /// While this is there, the lock is not let go.
 #[derive(Debug)]
 pub struct Turn<'l> {
-    held: MutexGuard<'l, Option<Held>>,
-    released: &'l AtomicBool,
+    /// `None` while it is being dropped.
+    held: Option<MutexGuard<'l, Option<Held>>>,
+    inner: &'l Inner,
 }
 
 /// Why it cannot be had.
@@ -77,8 +78,8 @@ impl Lock {
             *held = Some(lock(state, &path)?);
         }
         Ok(Turn {
-            held,
-            released: &self.0.released,
+            held: Some(held),
+            inner: &self.0,
         })
     }
 
@@ -87,24 +88,31 @@ impl Lock {
     /// once that is done.
     pub fn release(&self) -> bool {
         self.0.released.store(true, Ordering::SeqCst);
-        match self.0.held.try_lock() {
-            Ok(mut held) => {
-                let_go(&mut held);
-                true
-            }
-            Err(Busy::Poisoned(held)) => {
-                let_go(&mut held.into_inner());
-                true
-            }
-            Err(Busy::WouldBlock) => false,
+        self.0.let_go()
+    }
+}
+
+impl Inner {
+    /// Lets it go, unless somebody is writing: who then looks whether it was released, once that is done.
+    fn let_go(&self) -> bool {
+        // One of the two sees what the other did: this a free lock, or that the release.
+        fence(Ordering::SeqCst);
+        match self.held.try_lock() {
+            Ok(mut held) => let_go(&mut held),
+            Err(Busy::Poisoned(held)) => let_go(&mut held.into_inner()),
+            Err(Busy::WouldBlock) => return false,
         }
+        true
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if self.released.load(Ordering::SeqCst) {
-            let_go(&mut self.held);
+        // First, so that a release behind the look finds it free.
+        self.held = None;
+        fence(Ordering::SeqCst);
+        if self.inner.released.load(Ordering::SeqCst) {
+            self.inner.let_go();
         }
     }
 }
@@ -206,6 +214,27 @@ mod tests {
         drop(other.take(&state).expect("it was let go"));
         assert!(matches!(one.take(&state), Err(NotTaken::Released)));
         assert!(other.release());
+        fs::remove_dir(&directory).expect("nothing is left");
+    }
+
+    #[test]
+    fn what_is_released_while_somebody_writes_is_free_whoever_is_first() {
+        let directory = place("race");
+        let state = directory.join("state");
+        for _ in 0..3000 {
+            let lock = Lock::default();
+            let both = std::sync::Barrier::new(2);
+            let turn = lock.take(&state).expect("nobody has it");
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    both.wait();
+                    lock.release();
+                });
+                both.wait();
+                drop(turn);
+            });
+            assert!(!directory.join("state.lock").exists());
+        }
         fs::remove_dir(&directory).expect("nothing is left");
     }
 
