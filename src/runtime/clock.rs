@@ -1,16 +1,15 @@
 //! Time: the machine's, or a test's.
 
+use super::sys::time::kernel_monotonic_ns;
 use crossbeam::channel::{Receiver, Sender, TryRecvError, select, unbounded};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Nanoseconds on the machine's monotonic clock since the process first asked. The same for all
-/// threads, so that stamps of different workers compare.
+/// Nanoseconds on the machine's monotonic clock. The same for all threads and processes, so that stamps of
+/// different workers compare, and those of a process with its successor's.
 pub fn monotonic_ns() -> u64 {
-    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-    let start = START.get_or_init(Instant::now);
-    u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    kernel_monotonic_ns()
 }
 
 /// [`monotonic_ns`] in whole milliseconds.

@@ -84,13 +84,18 @@ fn time_of(broken_down: &libc::tm) -> LocalTime {
 
 /// Microseconds of `CLOCK_MONOTONIC`, for others on this machine to compare with theirs.
 pub fn kernel_monotonic_us() -> u64 {
+    kernel_monotonic_ns() / 1000
+}
+
+/// Nanoseconds of it.
+pub fn kernel_monotonic_ns() -> u64 {
     let mut time = MaybeUninit::<libc::timespec>::uninit();
     // SAFETY: clock_gettime(2) fills the timespec, which is valid for the call, and does not keep it.
     let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, time.as_mut_ptr()) };
     assert_eq!(result, 0, "every Linux has this clock");
     // SAFETY: the result 0 says that both fields were written.
     let time = unsafe { time.assume_init() };
-    time.tv_sec.cast_unsigned() * 1_000_000 + time.tv_nsec.cast_unsigned() / 1000
+    time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
 }
 
 #[cfg(test)]
