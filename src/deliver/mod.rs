@@ -18,6 +18,7 @@ pub mod status;
 use crate::metric::copied::Feed;
 use crate::metric::kept::{Pen, Shelf, Totals};
 use crate::metric::meter::Outside;
+use crate::metric::registry::Name;
 use crate::metric::snapshot::Snapshot;
 use crate::runtime::clock::{Clock, rounded_seconds};
 use crate::runtime::stdout;
@@ -29,6 +30,7 @@ use repeater::Repeater;
 use runner::{confirm, run_each, run_until_delivered};
 use spool::Spool;
 use status::Status;
+use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -164,28 +166,97 @@ impl Runners {
         keeps: Keeps,
     ) -> io::Result<Self> {
         let (shelf, totals) = keeps.totals.unzip();
-        if let Some(options) = &keeps.spool {
-            let configured: Vec<_> = backends.iter().map(Backend::name).collect();
-            spool::name_others(options, &SPOOLED, &configured);
-        }
+        let mut runners = Self::prepare(backends, clock, outside, shelf, keeps.spool)?;
+        runners.launch(backends, limits, &totals.unwrap_or_default())?;
+        Ok(runners)
+    }
+
+    /// Starts what is fed with packets: the repeater. Nobody takes flushes before [`Runners::launch`].
+    ///
+    /// # Errors
+    /// Those of [`Runners::start`].
+    pub fn prepare(
+        backends: &[Backend],
+        clock: &Clock,
+        outside: &Arc<Outside>,
+        shelf: Option<Shelf>,
+        spooling: Option<spool::Options>,
+    ) -> io::Result<Self> {
         let mut runners = Self {
             running: Vec::new(),
             retired: Vec::new(),
             outboxes: Outboxes::default(),
-            limits,
+            limits: Limits::default(),
             clock: clock.clone(),
             repeater: None,
             outside: outside.clone(),
             shelf,
-            spooling: keeps.spool,
+            spooling,
             spools: Vec::new(),
         };
         // Named twice it is still one.
         if let Some(options) = backends.iter().find_map(Backend::repeater) {
             runners.repeater = repeater::start(options, outside)?;
         }
-        runners.replace(backends, limits, &totals.unwrap_or_default())?;
         Ok(runners)
+    }
+
+    /// Starts the backends that are fed with flushes. Those that have running totals go on with these, when
+    /// there is a shelf.
+    ///
+    /// # Errors
+    /// Those of [`Runners::start`].
+    pub fn launch(
+        &mut self,
+        backends: &[Backend],
+        limits: Limits,
+        totals: &Arc<Totals>,
+    ) -> io::Result<()> {
+        if let Some(options) = &self.spooling {
+            let configured: Vec<_> = backends.iter().map(Backend::name).collect();
+            spool::name_others(options, &SPOOLED, &configured);
+        }
+        self.replace(backends, limits, totals)
+    }
+
+    /// Leaves what is on disk alone to a successor, and tells the running totals of the first backend that has
+    /// any, with all flushes that wait for it in memory: whether they are delivered yet, or go to the disk,
+    /// or never are. Another takeover may come to nothing: [`Runners::go_on`].
+    pub fn leave(&self) -> Option<Totals> {
+        // First: what is read from the disk until then is among those that wait.
+        let all = || self.retired.iter().chain(&self.running);
+        all().for_each(|runner| runner.queue.leave_disk(true));
+        let (pen, queue) = self
+            .running
+            .iter()
+            .find_map(|runner| Some((runner.pen.as_ref()?, &runner.queue)))?;
+        // In this order: what is written meanwhile is still in the queue then, or was in it before.
+        let waiting = queue.waiting();
+        let (written, as_of) = pen.totals();
+        let mut totals = Totals::clone(&written);
+        let mut sums: HashMap<Name, f64> = totals.counters.drain(..).collect();
+        for snapshot in waiting {
+            if totals.ahead.contains(&snapshot.timestamp) {
+                continue;
+            }
+            if queue.has_spool() {
+                totals.ahead.push(snapshot.timestamp);
+            }
+            if as_of.is_none_or(|as_of| snapshot.timestamp > as_of) {
+                for counter in &snapshot.counters {
+                    *sums.entry(counter.name.clone()).or_default() += counter.value;
+                }
+                totals.num_stats += snapshot.num_stats() as f64;
+            }
+        }
+        totals.counters.extend(sums);
+        Some(totals)
+    }
+
+    /// What is on disk is this process's again.
+    pub fn go_on(&self) {
+        let all = self.retired.iter().chain(&self.running);
+        all.for_each(|runner| runner.queue.leave_disk(false));
     }
 
     /// Where every datagram received is wanted besides, if anywhere; told once. All clones of it must be

@@ -103,6 +103,8 @@ struct State {
     sent: Option<Flush>,
     /// The number of one that was in hand when it was left on disk: it may still be delivered.
     left_in_hand: Option<u64>,
+    /// What is on disk alone is a successor's.
+    leaves_disk: bool,
     /// No flush will come any more from the flusher.
     closed: bool,
     /// When the process ends, once it is stopping.
@@ -374,8 +376,9 @@ impl Queue {
     pub fn next(&self) -> Option<Arc<Snapshot>> {
         let mut state = self.shared.state();
         while !state.abandoned {
-            // The heir has what is on disk.
-            let share = self.shared.spool.as_ref().filter(|_| state.heir.is_none());
+            // The heir has what is on disk, or the successor.
+            let share = self.shared.spool.as_ref();
+            let share = share.filter(|_| state.heir.is_none() && !state.leaves_disk);
             if let Some(Share { spool, pass }) = share {
                 let first = state.flushes.front().map(|flush| flush.number);
                 if let Some(number) = spool.take_oldest(*pass, first) {
@@ -402,7 +405,7 @@ impl Queue {
 
     fn take_in(&self, state: &mut State, spool: &Spool, number: u64, loaded: Option<Snapshot>) {
         let Some(snapshot) = loaded else { return };
-        if state.abandoned || state.heir.is_some() {
+        if state.abandoned || state.heir.is_some() || state.leaves_disk {
             spool.leave(number);
             return;
         }
@@ -414,6 +417,20 @@ impl Queue {
             bytes,
             tried: false,
         });
+    }
+
+    /// What waits in memory, the flush in hand included, the oldest first.
+    pub fn waiting(&self) -> Vec<Arc<Snapshot>> {
+        let state = self.shared.state();
+        // One that was sent and may come again is as old as the oldest.
+        let flushes = state.sent.iter().chain(&state.flushes);
+        flushes.map(|flush| flush.snapshot.clone()).collect()
+    }
+
+    /// From now on what is on disk alone is not read any more, or is again.
+    pub fn leave_disk(&self, leaves: bool) {
+        self.shared.state().leaves_disk = leaves;
+        self.shared.changed.notify_all();
     }
 
     /// Takes the flush in hand out. Whether it was still there: [`Queue::abandon`] may have come first.

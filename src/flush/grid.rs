@@ -18,6 +18,16 @@ impl Grid {
         }
     }
 
+    /// One that another process began.
+    pub(super) fn since(start_ms: u64) -> Self {
+        Self { start_ms }
+    }
+
+    /// Where it begins, Unix milliseconds.
+    pub(super) fn start_ms(self) -> u64 {
+        self.start_ms
+    }
+
     /// Milliseconds from `now_ms` to the next moment of the grid.
     pub(super) fn wait(self, interval: Duration, align: bool, now_ms: u64) -> u64 {
         self.next(interval, align, now_ms) - now_ms

@@ -5,6 +5,7 @@
 //! [`super::idle`].
 
 use super::Options;
+use crate::metric::carried::{self, Carried, Level, Row};
 use crate::metric::cell::{self, POINTS_MAX, Point, SAMPLES_WHEN_SHORT, Spare};
 use crate::metric::harvest::{Harvest, Part};
 use crate::metric::kept;
@@ -125,6 +126,42 @@ impl<C: Default> Column<C> {
         shrink(&mut self.since);
     }
 
+    /// Moves every cell out, with its name and counts. The place of a row is its id.
+    fn carry<T>(&mut self, mut unreported: Vec<u64>, of: impl Fn(C) -> T) -> Vec<Row<T>> {
+        unreported.resize(self.cells.len(), 0);
+        let cells = std::mem::take(&mut self.cells).into_iter();
+        let counts = std::mem::take(&mut self.hits).into_iter().zip(unreported);
+        let counts = counts.zip(std::mem::take(&mut self.since));
+        let rows = cells.zip(counts).zip(&self.names);
+        rows.map(|((cell, ((hits, unreported), idle)), name)| Row {
+            name: name.clone(),
+            hits,
+            unreported,
+            idle,
+            cell: cell.map(&of),
+        })
+        .collect()
+    }
+
+    /// Takes back what [`Column::carry`] moved out; returns the counts of the next report.
+    fn put_back<T>(&mut self, rows: Vec<Row<T>>, of: impl Fn(T) -> C) -> Vec<u64> {
+        let mut unreported = Vec::with_capacity(rows.len());
+        for row in rows {
+            self.cells.push(row.cell.map(&of));
+            self.hits.push(row.hits);
+            self.since.push(row.idle);
+            unreported.push(row.unreported);
+        }
+        unreported
+    }
+
+    /// The cell of a row that comes from another process, which goes on being as idle as it was.
+    fn adopt<T>(&mut self, id: NameId, row: &Row<T>) -> &mut C {
+        self.hit(id, row.hits);
+        self.since[id.index()] = row.idle;
+        self.alive(id)
+    }
+
     /// Living cells with their names, in order of first appearance.
     pub fn living(&mut self) -> impl Iterator<Item = (&Name, &mut C)> {
         self.names
@@ -234,11 +271,7 @@ impl State {
             return;
         };
         let mut count = |kind: Kind, id: NameId, hits: u32| {
-            let column = &mut columns[kind as usize];
-            if id.index() >= column.len() {
-                column.resize(id.index() + 1, 0);
-            }
-            column[id.index()] += u64::from(hits);
+            add_count(&mut columns[kind as usize], id, u64::from(hits));
         };
         let Harvest {
             counters,
@@ -297,6 +330,152 @@ impl State {
         surviving
     }
 
+    /// Moves everything out; what lives is gone from here then.
+    pub fn carry(&mut self) -> Carried {
+        let counts = self.key_counts.as_mut().map(std::mem::take);
+        let mut counts = counts.unwrap_or_default().into_iter();
+        let mut next = || counts.next().unwrap_or_default();
+        let level = |gauge: Gauge| Level {
+            value: gauge.value,
+            writes: gauge.writes,
+            flushes_left: gauge.flushes_left,
+            kept: gauge.kept,
+        };
+        let (counters, timers, gauges, sets) = (next(), next(), next(), next());
+        let points = std::mem::take(&mut self.points).into_iter();
+        Carried {
+            counters: self.counters.carry(counters, |sum| sum),
+            timers: self.timers.carry(timers, |timer| timer),
+            gauges: self.gauges.carry(gauges, level),
+            sets: self.sets.carry(sets, |members| members),
+            points: points
+                .map(|((kind, id, at), point)| carried::Stamped {
+                    kind,
+                    row: id.0,
+                    at,
+                    point,
+                })
+                .collect(),
+            ..Carried::default()
+        }
+    }
+
+    /// Takes everything back that [`State::carry`] moved out of this very state, with nothing in between.
+    pub fn put_back(&mut self, carried: Carried) {
+        let gauge = |level: Level| Gauge {
+            value: level.value,
+            writes: level.writes,
+            flushes_left: level.flushes_left,
+            kept: level.kept,
+        };
+        let counts = [
+            self.counters.put_back(carried.counters, |sum| sum),
+            self.timers.put_back(carried.timers, |timer| timer),
+            self.gauges.put_back(carried.gauges, gauge),
+            self.sets.put_back(carried.sets, |members| members),
+        ];
+        if let Some(columns) = &mut self.key_counts {
+            *columns = counts;
+        }
+        let points = carried.points.into_iter();
+        (self.points).extend(points.map(|it| ((it.kind, NameId(it.row), it.at), it.point)));
+    }
+
+    /// Merges in what [`State::carry`] moved out in another process; `id` tells which name has which number
+    /// here. A name without anything is not asked for. What found no room is counted as in
+    /// [`State::absorb`]: limits may be others than there.
+    pub fn adopt(&mut self, carried: Carried, id: impl Fn(Kind, &Name) -> NameId) -> Crowd {
+        let mut crowd = Crowd::default();
+        let Carried {
+            counters,
+            timers,
+            gauges,
+            sets,
+            points,
+            ..
+        } = carried;
+        for carried::Stamped {
+            kind,
+            row,
+            at,
+            point,
+        } in points
+        {
+            let name = match kind {
+                Kind::Gauge => gauges.get(row as usize).map(|row| &row.name),
+                _ => counters.get(row as usize).map(|row| &row.name),
+            };
+            if let Some(name) = name {
+                crowd[kind as usize] += self.stamped(kind, id(kind, name), at, point);
+            }
+        }
+        let mut counts = self.key_counts.take();
+        let mut note = |kind: Kind, id: NameId, unreported: u64| {
+            if let Some(columns) = &mut counts {
+                add_count(&mut columns[kind as usize], id, unreported);
+            }
+        };
+        for mut row in counters {
+            let Some(sum) = row.cell.take() else { continue };
+            let id = id(Kind::Counter, &row.name);
+            note(Kind::Counter, id, row.unreported);
+            add(self.counters.adopt(id, &row), sum);
+        }
+        for mut row in timers {
+            let Some(timer) = row.cell.take() else {
+                continue;
+            };
+            let id = id(Kind::Timer, &row.name);
+            note(Kind::Timer, id, row.unreported);
+            self.timers.adopt(id, &row).merge(
+                &timer.samples,
+                &timer.weights,
+                timer.weight,
+                timer.histogram,
+                self.exact_samples,
+                &mut self.spare,
+            );
+        }
+        for mut row in gauges {
+            let Some(level) = row.cell.take() else {
+                continue;
+            };
+            let id = id(Kind::Gauge, &row.name);
+            note(Kind::Gauge, id, row.unreported);
+            let gauge = self.gauges.adopt(id, &row);
+            gauge.value = level.value.or(gauge.value);
+            gauge.writes.merge(&level.writes);
+            gauge.flushes_left = gauge.flushes_left.max(level.flushes_left);
+            gauge.kept |= level.kept;
+        }
+        for mut row in sets {
+            let Some(members) = row.cell.take() else {
+                continue;
+            };
+            let id = id(Kind::Set, &row.name);
+            note(Kind::Set, id, row.unreported);
+            let most = self.max_set_members;
+            crowd[Kind::Set as usize] += self.sets.adopt(id, &row).unite(members, most);
+        }
+        self.key_counts = counts;
+        crowd
+    }
+
+    /// Takes in a value with a time of its own. How many found no room.
+    fn stamped(&mut self, kind: Kind, id: NameId, at: i64, point: Point) -> u64 {
+        match kind {
+            Kind::Gauge => self.gauges.touch(id),
+            _ => self.counters.touch(id),
+        }
+        let has_room = self.points.len() < POINTS_MAX;
+        match self.points.entry((kind, id, at)) {
+            Entry::Occupied(mut known) => known.get_mut().merge(kind, point),
+            Entry::Vacant(free) if has_room => drop(free.insert(point)),
+            Entry::Vacant(_) => return 1,
+        }
+        0
+    }
+
     /// Merges one worker's harvest in; the harvest is left empty but for its tally. What found no room beside
     /// what others brought is counted in the [`Crowd`]: a member or point stands for a value at least.
     pub fn absorb(&mut self, harvest: &mut Harvest) -> Crowd {
@@ -340,16 +519,7 @@ impl State {
             crowd[Kind::Set as usize] += self.sets.hit(id, hits).unite(cell, most);
         }
         for part in harvest.points.drain(..) {
-            match part.kind {
-                Kind::Gauge => self.gauges.touch(part.id),
-                _ => self.counters.touch(part.id),
-            }
-            let has_room = self.points.len() < POINTS_MAX;
-            match self.points.entry((part.kind, part.id, part.at)) {
-                Entry::Occupied(mut known) => known.get_mut().merge(part.kind, part.point),
-                Entry::Vacant(free) if has_room => drop(free.insert(part.point)),
-                Entry::Vacant(_) => crowd[part.kind as usize] += 1,
-            }
+            crowd[part.kind as usize] += self.stamped(part.kind, part.id, part.at, part.point);
         }
         crowd
     }
@@ -508,6 +678,13 @@ impl State {
             self.sets.cells.len(),
         ]
     }
+}
+
+fn add_count(column: &mut Vec<u64>, id: NameId, by: u64) {
+    if id.index() >= column.len() {
+        column.resize(id.index() + 1, 0);
+    }
+    column[id.index()] += by;
 }
 
 /// Merge law of counters. A sum that is not a number gives way to one that is, whichever came first,

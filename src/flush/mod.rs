@@ -12,11 +12,12 @@ pub mod question;
 mod report;
 pub mod statistics;
 
+use crate::metric::carried::{Carried, Interval};
 use crate::metric::handover::{Asking, Silence, collect};
 use crate::metric::harvest::{Harvest, Tally};
 use crate::metric::kept::Shelf;
-use crate::metric::meter::{Outside, Totals};
-use crate::metric::registry::{NameId, Registry};
+use crate::metric::meter::{Outside, Totals, taken_and_dropped};
+use crate::metric::registry::{Name, NameId, Registry};
 use crate::metric::sample::Kind;
 use crate::metric::set::MEMBERS_MAX;
 use crate::metric::snapshot::{Counter, Gauge, Set, Snapshot, Timer};
@@ -146,8 +147,31 @@ const ANSWER_MAX: Duration = Duration::from_secs(2);
 pub enum Order {
     /// Go on with these options; tells when they are in force.
     Reconfigure(Box<Options>, Sender<()>),
+    /// The workers are told to end: wait for their last harvests, and hand everything over to a successor.
+    HandOver(Handover),
     /// The workers are gone: take their last harvests in, flush once more, and end.
     Finish,
+}
+
+/// How the open interval goes to a successor.
+#[derive(Debug)]
+pub struct Handover {
+    /// Where it goes.
+    pub to: Sender<Handed>,
+    /// Where it comes back to when the successor fails. When it is closed, there is one, and nothing is left
+    /// to flush here.
+    pub back: Receiver<Box<Carried>>,
+}
+
+/// What goes to a successor, and what its meters go on from.
+#[derive(Debug)]
+pub struct Handed {
+    /// The open interval.
+    pub carried: Box<Carried>,
+    /// What the flushes of this process have shown; the rest is in `carried`.
+    pub shown: Totals,
+    /// What threads off the sample path have counted: all they count from here on is in neither.
+    pub outside: Totals,
 }
 
 /// Questions that may wait for the flusher; who asks more waits to ask.
@@ -349,6 +373,12 @@ impl Flusher {
                     let _ = done.send(());
                     continue;
                 }
+                Woke::Order(Order::HandOver(handover)) => {
+                    if self.hand_over(&handover) {
+                        return self.total;
+                    }
+                    continue;
+                }
                 Woke::Order(Order::Finish) | Woke::Disconnected => true,
             };
             if !finish {
@@ -387,6 +417,104 @@ impl Flusher {
                 }
                 return self.total;
             }
+        }
+    }
+
+    /// Whether a successor has taken everything. Of a worker that does not end in time the rest goes to
+    /// whoever absorbs it next.
+    fn hand_over(&mut self, handover: &Handover) -> bool {
+        let until = Instant::now() + ANSWER_MAX;
+        let mut ended = vec![false; self.link.workers.len()];
+        while ended.contains(&false) {
+            let Ok(harvest) = self.link.full.recv_deadline(until) else {
+                let missing = ended.iter().filter(|ended| !**ended).count();
+                self.outside.workers_late.add(missing as u64);
+                self.log.workers_late(missing, ended.len(), ANSWER_MAX);
+                break;
+            };
+            ended[harvest.worker] |= harvest.epoch == u64::MAX;
+            self.absorb(harvest);
+        }
+        self.log.interval(&std::mem::take(&mut self.tally));
+        let shown = self.flushed;
+        let handed = Handed {
+            carried: Box::new(self.carry()),
+            shown,
+            outside: Totals::read(&Tally::default(), &self.outside),
+        };
+        if let Err(unsent) = handover.to.send(handed) {
+            self.put_back(*unsent.into_inner().carried, shown);
+            return false;
+        }
+        match handover.back.recv() {
+            Ok(carried) => {
+                self.put_back(*carried, shown);
+                false
+            }
+            Err(_) => {
+                if let Some(busiest) = self.busiest.take() {
+                    busiest.finish();
+                }
+                true
+            }
+        }
+    }
+
+    /// Goes on with what [`Flusher::carry`] moved out of this very flusher, when its flushes had shown that.
+    fn put_back(&mut self, carried: Carried, shown: Totals) {
+        self.flushed = shown;
+        self.state.put_back(carried);
+    }
+
+    /// Moves everything that was collected since the last flush out.
+    pub fn carry(&mut self) -> Carried {
+        self.state.catch_up(&self.registry);
+        let totals = Totals::read(&self.total, &self.outside);
+        let before = std::mem::replace(&mut self.flushed, totals);
+        Carried {
+            interval: Interval {
+                length_ms: self.options.interval.as_millis() as u64,
+                align: self.options.align,
+                start_ms: self.grid.start_ms(),
+                ends_ms: self.next_ms,
+                last_timestamp: self.last_timestamp,
+            },
+            meters: totals.news(&before),
+            ..self.state.carry()
+        }
+    }
+
+    /// Goes on with an interval that [`Flusher::carry`] moved out in another process: it ends when it was to
+    /// end there. `id` tells which name has which number here. What finds no room here is counted as dropped.
+    pub fn adopt(&mut self, mut carried: Carried, id: impl Fn(Kind, &Name) -> NameId) {
+        let Interval {
+            length_ms,
+            align,
+            start_ms,
+            ends_ms,
+            last_timestamp,
+        } = carried.interval;
+        self.grid = Grid::since(start_ms);
+        self.last_timestamp = last_timestamp;
+        // As at a reload: the running interval is divided by the length it began with.
+        let wanted = (self.next_grid.take()).unwrap_or((self.options.interval, self.options.align));
+        let began = (Duration::from_millis(length_ms.max(1)), align);
+        self.next_grid = (wanted != began).then_some(wanted);
+        (self.options.interval, self.options.align) = began;
+        self.statistics = Statistics::new(&self.options);
+        let latest_ms = self.clock.steady_ms().saturating_add(length_ms);
+        self.next_ms = ends_ms.min(latest_ms);
+        let mut meters = std::mem::take(&mut carried.meters);
+        let crowd = self.state.adopt(carried, id);
+        for (kind, left_out) in Kind::ALL.into_iter().zip(crowd) {
+            let (taken, dropped) = taken_and_dropped(kind);
+            if let Some((_, count)) = meters.iter_mut().find(|(meter, _)| meter == taken) {
+                *count = count.saturating_sub(left_out);
+            }
+            meters.push((dropped.to_owned(), left_out));
+        }
+        for (meter, count) in &meters {
+            self.outside.carried.add(meter, *count);
         }
     }
 
@@ -596,6 +724,104 @@ mod tests {
         });
         // One before the answers, one before the order, and the last one.
         assert_eq!(flushes, 3);
+    }
+
+    #[test]
+    fn an_interval_that_comes_back_is_flushed_as_if_it_had_never_left() {
+        let options = Options {
+            exact_samples: 3,
+            delete_gauges: true,
+            gauges_max_ttl: 5,
+            key_flush: Some(KeyFlush {
+                every: Duration::from_secs(3600),
+                percent: 100,
+                file: None,
+            }),
+            ..Options::default()
+        };
+        let registry = Arc::new(Registry::new());
+        let flusher = || {
+            let link = Link {
+                epoch: Arc::default(),
+                full: crossbeam::channel::never(),
+                empty: Arc::new(ArrayQueue::new(1)),
+                workers: Vec::new(),
+            };
+            let clock = Clock::Manual(crate::runtime::clock::Manual::new(5000));
+            Flusher::new(
+                options.clone(),
+                clock,
+                registry.clone(),
+                link,
+                Arc::default(),
+            )
+        };
+        let harvest = |round: u32| {
+            let mut harvest = Harvest::default();
+            harvest.tally.lines = 7;
+            harvest.counters.push(crate::metric::harvest::Part {
+                id: registry.id(Kind::Counter, "c"),
+                hits: 2,
+                cell: 1.5,
+            });
+            let mut gauge = crate::metric::cell::Gauge::default();
+            gauge.add(crate::metric::cell::Stamp(round.into()), 2.0);
+            harvest.gauges.push(crate::metric::harvest::Part {
+                id: registry.id(Kind::Gauge, "g"),
+                hits: 1,
+                cell: gauge,
+            });
+            harvest.timers.push(crate::metric::harvest::TimerPart {
+                id: registry.id(Kind::Timer, "t"),
+                hits: 2,
+                samples: 2,
+                weights: 0,
+                weight: 2.0,
+                histogram: None,
+            });
+            harvest.samples.extend([f64::from(round), 9.0]);
+            harvest.sets.push(crate::metric::harvest::Part {
+                id: registry.id(Kind::Set, "s"),
+                hits: 1,
+                cell: [b"m"[..].into()].into_iter().collect(),
+            });
+            harvest.points.push(crate::metric::harvest::StampedPart {
+                kind: Kind::Gauge,
+                id: registry.id(Kind::Gauge, "g"),
+                at: 7,
+                point: crate::metric::cell::Point {
+                    value: 4.0,
+                    written: crate::metric::cell::Stamp(round.into()),
+                },
+            });
+            harvest
+        };
+        let (mut stays, mut moves) = (flusher(), flusher());
+        for round in 1..4 {
+            for flusher in [&mut stays, &mut moves] {
+                flusher.absorb(harvest(round));
+            }
+            let shown = moves.flushed;
+            let carried = moves.carry();
+            assert!(moves.state.counters.cells.is_empty());
+            if round == 1 {
+                let lines = carried.meters.iter().find(|(name, _)| name == "lines");
+                assert_eq!(lines.map(|(_, count)| *count), Some(7));
+            }
+            moves.put_back(carried, shown);
+            if round == 2 {
+                continue;
+            }
+            let flushes = [stays.flush(), moves.flush()].map(|snapshot| Snapshot {
+                processing_ms: 0,
+                ..snapshot
+            });
+            assert_eq!(format!("{:?}", flushes[0]), format!("{:?}", flushes[1]));
+            assert!(!flushes[0].stamped.is_empty() && flushes[0].counters.len() == 4);
+        }
+        assert_eq!(stays.state.take_key_counts(), moves.state.take_key_counts());
+        let gauges = [stays.state, moves.state].map(|mut state| state.surviving_gauges());
+        assert_eq!(gauges[0], gauges[1]);
     }
 
     #[test]

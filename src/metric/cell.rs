@@ -39,6 +39,8 @@ fn let_go<T>(values: &mut Vec<T>) {
         values.shrink_to(room / 2);
     }
 }
+/// A write to a gauge.
+pub type Write = (Stamp, f64);
 
 /// Writes to one gauge in one interval.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -49,6 +51,18 @@ pub struct Gauge {
 }
 
 impl Gauge {
+    /// From what [`Gauge::writes`] tells of one, in whatever order.
+    pub fn of_writes(absolute: Option<Write>, deltas: Vec<Write>) -> Self {
+        let mut gauge = Self { absolute, deltas };
+        gauge.merge(&Self::default());
+        gauge
+    }
+
+    /// The newest absolute write, and the deltas after it.
+    pub fn writes(&self) -> (Option<Write>, &[Write]) {
+        (self.absolute, &self.deltas)
+    }
+
     /// An absolute write: what was collected before it no longer matters.
     pub fn set(&mut self, at: Stamp, value: f64) {
         self.absolute = Some((at, value));

@@ -176,6 +176,29 @@ impl Grid {
             })
     }
 
+    /// The same by the numbers of the slots.
+    pub fn numbered(&self) -> impl Iterator<Item = (u16, u64)> {
+        self.slots()
+            .map(|(bound, count)| (Self::slot(bound) as u16, count))
+    }
+
+    /// Adds to a slot, by its number. `false` when there is no such slot.
+    pub fn add(&mut self, slot: u16, count: u64) -> bool {
+        let at = usize::from(slot);
+        let Some(page) = self.pages.get_mut(at / SLOTS) else {
+            return false;
+        };
+        let page = page.get_or_insert_with(|| Box::new([0; SLOTS]));
+        let byte = u64::from(page[at % SLOTS]) + (count & 0xff);
+        page[at % SLOTS] = byte as u8;
+        let carries = (count >> u8::BITS) + (byte >> u8::BITS);
+        if carries > 0 {
+            let before = self.carries.entry(slot).or_default();
+            *before = before.saturating_add(carries);
+        }
+        true
+    }
+
     /// Heap bytes held by the pages.
     pub fn heap_bytes(&self) -> usize {
         self.pages.iter().flatten().count() * size_of::<[u8; SLOTS]>()
@@ -315,6 +338,56 @@ impl Moments {
         self.max = self.max.max(other.max);
     }
 
+    /// Everything but the count, for [`Moments::of_parts`].
+    pub fn parts(&self) -> [f64; 8] {
+        let Self {
+            count: _,
+            weight,
+            sum,
+            sum_squares,
+            mean,
+            mean_rest,
+            deviation,
+            min,
+            max,
+        } = *self;
+        [
+            weight,
+            sum,
+            sum_squares,
+            mean,
+            mean_rest,
+            deviation,
+            min,
+            max,
+        ]
+    }
+
+    /// The moments of so many values, from their parts.
+    pub fn of_parts(count: u64, parts: [f64; 8]) -> Self {
+        let [
+            weight,
+            sum,
+            sum_squares,
+            mean,
+            mean_rest,
+            deviation,
+            min,
+            max,
+        ] = parts;
+        Self {
+            count,
+            weight,
+            sum,
+            sum_squares,
+            mean,
+            mean_rest,
+            deviation,
+            min,
+            max,
+        }
+    }
+
     /// Sum of squared distances from the mean; NaN once an infinite value came in.
     pub fn squares_apart(&self) -> f64 {
         self.deviation
@@ -406,6 +479,22 @@ impl Weighted {
                 .filter(|(_, weight)| **weight > 0.0);
             held.map(move |(slot, weight)| (Grid::lower_bound(octave * SLOTS + slot), *weight))
         })
+    }
+
+    /// The same by the numbers of the slots.
+    pub fn numbered(&self) -> impl Iterator<Item = (u16, f64)> {
+        self.slots()
+            .map(|(bound, weight)| (Grid::slot(bound) as u16, weight))
+    }
+
+    /// Adds to a slot, by its number. `false` when there is no such slot.
+    pub fn add(&mut self, slot: u16, weight: f64) -> bool {
+        let at = usize::from(slot);
+        let Some(page) = self.pages.get_mut(at / SLOTS) else {
+            return false;
+        };
+        page.get_or_insert_with(|| Box::new([0.0; SLOTS]))[at % SLOTS] += weight;
+        true
     }
 }
 

@@ -30,6 +30,9 @@ pub struct Totals {
     pub counters: Vec<(Name, f64)>,
     /// Of the number of names.
     pub num_stats: f64,
+    /// Times of flushes that are in it already and may come again from the disk, Unix seconds: known of those
+    /// of a process that was taken over, and not written down.
+    pub ahead: Vec<i64>,
 }
 
 /// All of it.
@@ -61,7 +64,8 @@ impl Kept {
     }
 }
 
-type Slot = Arc<Mutex<Arc<Totals>>>;
+/// Totals, and the time of the last flush in them.
+type Slot = Arc<Mutex<(Arc<Totals>, Option<i64>)>>;
 
 #[derive(Debug, Default)]
 struct Contents {
@@ -119,7 +123,7 @@ impl Shelf {
     /// A pen for a backend whose totals are these. Nobody reads them before [`Shelf::show`].
     pub fn pen(&self, totals: Arc<Totals>) -> Pen {
         Pen {
-            slot: Arc::new(Mutex::new(totals)),
+            slot: Arc::new(Mutex::new((totals, None))),
             shelf: self.clone(),
         }
     }
@@ -159,7 +163,10 @@ impl Shelf {
         if let Some(gauges) = gauges {
             kept.gauges = gauges;
         }
-        let read = |slot: Slot| slot.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let read = |slot: Slot| {
+            let slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            slot.0.clone()
+        };
         kept.totals = slot.map(read);
         true
     }
@@ -170,18 +177,18 @@ impl Shelf {
 }
 
 impl Pen {
-    /// What was written last.
-    pub fn totals(&self) -> Arc<Totals> {
+    /// What was written last, and the time of the last flush in it, Unix seconds.
+    pub fn totals(&self) -> (Arc<Totals>, Option<i64>) {
         self.slot
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
 
-    /// The totals from now on.
-    pub fn write(&self, totals: Totals) {
+    /// The totals from now on, with all flushes up to that of `timestamp`.
+    pub fn write(&self, totals: Totals, timestamp: i64) {
         let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
-        *slot = Arc::new(totals);
+        *slot = (Arc::new(totals), Some(timestamp));
         drop(slot);
         let mut contents = self.shelf.contents();
         let shown = contents.totals.as_ref();
@@ -224,7 +231,7 @@ mod tests {
         assert_eq!((kept.gauges[0].value, &kept.totals), (2.0, &None));
         let pen = shelf.pen(Arc::new(totals(7.0)));
         shelf.show(Some(&pen));
-        pen.write(totals(8.0));
+        pen.write(totals(8.0), 1);
         assert!(shelf.next(&mut kept));
         assert_eq!(kept.gauges, [gauge(2.0)], "they are still there");
         assert_eq!(kept.totals, Some(Arc::new(totals(8.0))));
@@ -253,11 +260,11 @@ mod tests {
                 shelf.begin();
                 // Whichever comes first.
                 if number == 1.0 {
-                    pen.write(totals(number));
+                    pen.write(totals(number), 1);
                 }
                 shelf.put_gauges(vec![gauge(number)]);
                 if number == 2.0 {
-                    pen.write(totals(number));
+                    pen.write(totals(number), 1);
                 }
             }
             // Totals that never come are waited for no longer than the shelf is open.
@@ -297,7 +304,7 @@ mod tests {
         let shelf = Shelf::default();
         let pen = shelf.pen(Arc::default());
         shelf.show(Some(&pen));
-        pen.write(totals(1.0));
+        pen.write(totals(1.0), 1);
         shelf.close();
         assert!(
             !shelf.next(&mut Kept::default()),
@@ -312,13 +319,13 @@ mod tests {
         shelf.show(Some(&old));
         shelf.show(Some(&new));
         shelf.put_gauges(Vec::new());
-        old.write(totals(9.0));
-        new.write(totals(0.0));
+        old.write(totals(9.0), 1);
+        new.write(totals(0.0), 1);
         let mut kept = Kept::default();
         assert!(shelf.next(&mut kept));
         assert_eq!(kept.totals, Some(Arc::default()));
         shelf.show(None);
-        new.write(totals(1.0));
+        new.write(totals(1.0), 1);
         assert!(shelf.next(&mut kept));
         assert_eq!(kept.totals, None);
     }

@@ -105,6 +105,28 @@ pub struct Outside {
     pub state_errors: Count,
     /// Gauges of a state file that were left out.
     pub state_dropped: Count,
+    /// What a process that this one took over from had counted and not shown yet, by meter.
+    pub carried: Inheritance,
+}
+
+/// A count for each meter.
+#[derive(Debug)]
+pub struct Inheritance(Box<[Count]>);
+
+impl Default for Inheritance {
+    fn default() -> Self {
+        Self(METERS.iter().map(|_| Count::default()).collect())
+    }
+}
+
+impl Inheritance {
+    /// Adds to a meter, by its name. One that this version does not have, or has as a level, is let go.
+    pub fn add(&self, name: &str, by: u64) {
+        let is_it = |meter: &Meter| meter.name == name && !meter.level;
+        if let Some(at) = METERS.iter().position(is_it) {
+            self.0[at].add(by);
+        }
+    }
 }
 
 const fn meter(
@@ -126,6 +148,16 @@ const fn level(name: &'static str, help: &'static str, read: fn(&Tally, &Outside
     Meter {
         level: true,
         ..meter(name, false, help, read)
+    }
+}
+
+/// The meters of values taken of a kind, and of those taken back for want of room.
+pub fn taken_and_dropped(kind: Kind) -> (&'static str, &'static str) {
+    match kind {
+        Kind::Counter => ("samples.counters", "stamped_dropped"),
+        Kind::Timer => ("samples.timers", "stamped_dropped"),
+        Kind::Gauge => ("samples.gauges", "stamped_dropped"),
+        Kind::Set => ("samples.sets", "set_members_dropped"),
     }
 }
 
@@ -472,7 +504,10 @@ impl Totals {
 
     /// Reads every meter; `tally` holds the accounts of all workers since the start.
     pub fn read(tally: &Tally, outside: &Outside) -> Self {
-        Self(std::array::from_fn(|at| (METERS[at].read)(tally, outside)))
+        let carried = &outside.carried.0;
+        Self(std::array::from_fn(|at| {
+            (METERS[at].read)(tally, outside) + carried[at].total()
+        }))
     }
 
     /// What was counted since `earlier`, for a snapshot.
@@ -493,6 +528,14 @@ impl Totals {
     pub fn of(&self, name: &str) -> u64 {
         let found = self.each().find(|(meter, _)| meter.name == name);
         found.expect("a meter of that name").1
+    }
+
+    /// What was counted since `earlier`, by name; what was not is left out, and so are levels.
+    pub fn news(&self, earlier: &Self) -> Vec<(String, u64)> {
+        let counts = METERS.iter().zip(self.0.iter().zip(earlier.0));
+        let counts = counts.filter(|(meter, _)| !meter.level);
+        let news = counts.map(|(meter, (now, before))| (meter.name.to_owned(), now - before));
+        news.filter(|(_, count)| *count > 0).collect()
     }
 
     /// Every meter with its total.
@@ -570,6 +613,16 @@ mod tests {
             57.0,
             "what is a level stays"
         );
+        let heir = Outside::default();
+        heir.carried.add("of another version", 7);
+        heir.carried.add("spool.flushes", 7);
+        let half = Totals::read(&Tally::default(), &outside);
+        for (name, count) in totals.news(&half) {
+            heir.carried.add(&name, count);
+        }
+        let inherited = Totals::read(&Tally::default(), &heir);
+        assert_eq!(inherited.news(&Totals::ZERO), totals.news(&half));
+        assert!(totals.news(&half).iter().any(|(name, _)| name == "lines"));
         for reason in Reject::ALL {
             let name = format!("rejected.{}", reason.name().replace('-', "_"));
             let found = totals.each().find(|(meter, _)| meter.name == name);

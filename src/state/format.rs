@@ -268,6 +268,7 @@ mod tests {
             totals: Some(Arc::new(Totals {
                 counters: vec![("hits".into(), 42.0), ("big".into(), 1e300)],
                 num_stats: 120.0,
+                ahead: Vec::new(),
             })),
         }
     }
@@ -395,6 +396,7 @@ mod tests {
         kept.totals = Some(Arc::new(Totals {
             counters: vec![("a/b.bad_lines_seen".into(), 1.0)],
             num_stats: 0.0,
+            ahead: Vec::new(),
         }));
         let (mut found, _) = read(&text(&kept)).expect("whole");
         assert!(take_unclean(&mut found, true).is_empty());
@@ -419,6 +421,7 @@ mod tests {
             let totals = totals.map(|(counters, num_stats)| Arc::new(Totals {
                 counters: counters.into_iter().map(|(name, sum)| (name.into(), sum)).collect(),
                 num_stats,
+                ahead: Vec::new(),
             }));
             let kept = Kept { gauges, totals };
             let bytes = text(&kept);

@@ -176,6 +176,7 @@ impl Encoder {
         self.totals.as_ref().map(|totals| kept::Totals {
             counters: totals.counters.iter().map(of).collect(),
             num_stats: totals.num_stats,
+            ahead: Vec::new(),
         })
     }
 

@@ -175,6 +175,9 @@ pub struct Librato {
     clock: Clock,
     /// The flush that is to be tried again.
     waiting: Vec<Arc<Snapshot>>,
+    /// Times of flushes that the totals of the process before have already, though it may have left them on
+    /// disk.
+    ahead: Vec<i64>,
     /// Posts of a flush that is done otherwise; they are to be tried before the next.
     left: Vec<Batch>,
     /// The service wants to be left alone until then.
@@ -196,6 +199,7 @@ impl Librato {
             service: Service::new(options),
             clock,
             waiting: Vec::new(),
+            ahead: Vec::new(),
             left: Vec::new(),
             quiet_until: None,
             said_dropped: RateLimit::new(),
@@ -210,7 +214,9 @@ impl Librato {
     #[must_use]
     pub fn keeping(mut self, pen: Option<Pen>) -> Self {
         if let Some(pen) = &pen {
-            self.encoder.resume(&pen.totals());
+            let (totals, _) = pen.totals();
+            self.encoder.resume(&totals);
+            self.ahead.clone_from(&totals.ahead);
         }
         self.pen = pen;
         self
@@ -323,21 +329,26 @@ impl Librato {
         self.waiting.retain(|it| Arc::strong_count(it) > 1);
         let known = self.waiting.iter().position(|it| Arc::ptr_eq(it, snapshot));
         let again = known.is_some();
+        let is_ahead = |time: &i64| *time == snapshot.timestamp;
+        let ahead = self.ahead.iter().position(is_ahead).filter(|_| !again);
+        if let Some(at) = ahead {
+            self.ahead.swap_remove(at);
+        }
         let Encoded {
             batches,
             dropped,
             tags_dropped,
             exhausted,
-        } = self.encoder.encode(snapshot, again);
+        } = self.encoder.encode(snapshot, again || ahead.is_some());
         if !again {
             // A flush that waits on disk is added by the process that sends it, with its own totals.
             if !queue.has_spool() {
-                self.write_totals();
+                self.write_totals(snapshot);
             }
             self.tell_dropped(dropped, tags_dropped, exhausted, outside);
         }
         if batches.is_empty() {
-            self.write_settled(queue);
+            self.write_settled(queue, snapshot);
             return Ok(Fate::Nothing);
         }
         let outcome = self.post(batches, status, queue);
@@ -348,22 +359,24 @@ impl Librato {
             None if fate.is_err() => self.waiting.push(snapshot.clone()),
             _ => {}
         }
-        self.write_settled(queue);
+        self.write_settled(queue, snapshot);
         fate
     }
 
     /// Writes the running totals down when no flush that is to come again is among them.
-    fn write_settled(&self, queue: &Queue) {
+    fn write_settled(&self, queue: &Queue, snapshot: &Snapshot) {
         if queue.has_spool() && self.waiting.is_empty() {
-            self.write_totals();
+            self.write_totals(snapshot);
         }
     }
 
-    fn write_totals(&self) {
+    /// Writes them down, as they are with this flush.
+    fn write_totals(&self, snapshot: &Snapshot) {
         if let Some(pen) = &self.pen
-            && let Some(totals) = self.encoder.totals()
+            && let Some(mut totals) = self.encoder.totals()
         {
-            pen.write(totals);
+            totals.ahead.clone_from(&self.ahead);
+            pen.write(totals, snapshot.timestamp);
         }
     }
 
