@@ -10,6 +10,7 @@ mod traffic;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use statsd_fast::ingest::packet::Batch;
+use statsd_fast::ingest::source::inherited::Inherited;
 use statsd_fast::ingest::source::{AnySource, Listen, Source, udp};
 use statsd_fast::ingest::{self, Options, table::Table};
 use statsd_fast::metric::harvest::{Harvest, Tally};
@@ -42,7 +43,9 @@ impl Queue {
             port: 0,
             ..udp::Options::default()
         };
-        let mut listener = Listen::Udp(options).bind(&[0]).expect("a port");
+        let mut listener = Listen::Udp(options)
+            .bind(&[0], &mut Inherited::default())
+            .expect("a port");
         let source = listener.sources.pop().expect("a source");
         let sender = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         let address = listener.address.socket().expect("it has a port");

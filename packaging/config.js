@@ -271,6 +271,8 @@
 
   // Seconds after which that file is too old to be used; without it, never.
   // stateMaxAge: undefined,
+  // Path of the unix socket where a process started with --takeover takes the place of this one.
+  // takeoverSocket: undefined,
 
   // --- The log, and the process ---
 

@@ -26,6 +26,10 @@
 //! With a state file, `flush` and `deliver` lay what is to outlive the process on a shelf ([`metric::kept`]),
 //! and [`state`] writes it down, on a thread of its own, and reads it at the next start.
 //!
+//! Another process can take the place of this one ([`takeover`]): it inherits the sockets
+//! ([`ingest::source::inherited`]), and the flusher's open interval goes over as one noun
+//! ([`metric::carried`]).
+//!
 //! When a repeater is configured, a worker copies each batch before it is read, and the copy
 //! ([`metric::copied`]) goes to `deliver` without waiting for anything.
 //!
@@ -82,13 +86,15 @@
 //!     time. Only the threads of its backend wait for the disk.
 //! 14. **Root is let go of** ([`runtime::privilege`]) when everything is bound, before a thread takes input.
 //!     A reload looks at no file but the configuration, and needs no privilege.
-//! 15. **Unsafe code** is in `runtime::sys` and `ingest::scan`, and nowhere else.
+//! 15. **Of two processes that change places one has everything**, and a single word settles which
+//!     ([`takeover`]): before it a failure changes nothing, after it the old one sends nothing it received.
+//! 16. **Unsafe code** is in `runtime::sys` and `ingest::scan`, and nowhere else.
 //!
 //! # Who may know whom
 //!
 //! `ingest`, `flush` and `deliver` never import one another, and of the three `proxy` knows `ingest` alone;
-//! `state` none of them; `metric` knows no I/O, no clock and no configuration; neither a wing nor the proxy
-//! nor `state` knows `config`.
+//! `state` and `takeover` none of them; `metric` knows no I/O, no clock and no configuration; neither a wing
+//! nor the proxy nor `state` nor `takeover` knows `config`.
 //! `tests/tidy.rs` reads every `use` and holds these arrows.
 
 pub mod admin;
@@ -101,6 +107,7 @@ pub mod ingest;
 
 pub mod proxy;
 pub mod state;
+pub mod takeover;
 
 pub mod metric;
 pub mod runtime;

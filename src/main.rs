@@ -59,6 +59,9 @@ struct Options {
     /// --check-config does
     #[arg(long, conflicts_with = "check_config")]
     print_config: bool,
+    /// Take the place of the process that listens at `takeoverSocket`, without losing a value
+    #[arg(long)]
+    takeover: bool,
 }
 
 impl Options {
@@ -121,7 +124,7 @@ fn daemon(options: &Options) -> ExitCode {
         file.is_some().then_some(&*name),
         &loaded.warnings,
     );
-    end(server::run(loaded, file))
+    end(server::run(loaded, file, options.takeover))
 }
 
 fn proxy(options: &Options) -> ExitCode {
@@ -132,6 +135,10 @@ fn proxy(options: &Options) -> ExitCode {
         );
         return ExitCode::from(MISCONFIGURED);
     };
+    if options.takeover {
+        complain("statsd-fast proxy: --takeover is for the server; a proxy is restarted");
+        return ExitCode::from(MISCONFIGURED);
+    }
     if options.print_config {
         return print_config(config::evaluate_proxy(&path).map(Some));
     }

@@ -197,6 +197,7 @@ fn every_setting_reaches_its_wing() {
             directory: "kept.spool".into(),
             bytes: 1_048_576,
         }),
+        takeover: None,
         state: Some(state::Options {
             path: "kept.state".into(),
             clean_names: false,

@@ -137,18 +137,22 @@ pub struct Admin {
 }
 
 impl Door {
-    /// Binds it; nobody is let in yet.
+    /// Binds it, or takes the socket that was inherited, when `inherit` finds one at these addresses; nobody
+    /// is let in yet.
     ///
     /// # Errors
     /// When the address does not resolve, is not this machine's, or is taken, or when the system has no
     /// descriptor to give.
-    pub fn bind(options: &Options) -> Result<Self, BindError> {
+    pub fn bind(
+        options: &Options,
+        inherit: impl FnOnce(&[SocketAddr]) -> Option<TcpListener>,
+    ) -> Result<Self, BindError> {
         let fail = |error: io::Error| BindError {
             address: format!("{}:{}", options.address, options.port),
             hint: hint(&error),
             error,
         };
-        let listener = bind(&options.address, options.port).map_err(fail)?;
+        let listener = bind(&options.address, options.port, inherit).map_err(fail)?;
         Ok(Self {
             address: listener.local_addr().map_err(fail)?,
             listener,
@@ -160,6 +164,14 @@ impl Door {
     /// Where it is, with its real port.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its socket, for a successor.
+    ///
+    /// # Errors
+    /// When the process is out of descriptors.
+    pub fn socket(&self) -> io::Result<TcpListener> {
+        self.listener.try_clone()
     }
 
     /// Begins to accept.
@@ -204,15 +216,22 @@ impl Admin {
 }
 
 /// Binds the first address that the name stands for and that can be bound.
-fn bind(address: &str, port: u16) -> io::Result<TcpListener> {
+fn bind(
+    address: &str,
+    port: u16,
+    inherit: impl FnOnce(&[SocketAddr]) -> Option<TcpListener>,
+) -> io::Result<TcpListener> {
     // An address in brackets is how a URL would have it.
     let bare = address
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
         .unwrap_or(address);
     let addresses: Vec<SocketAddr> = (bare, port).to_socket_addrs()?.collect();
-    // SO_REUSEADDR comes with it: connections of an earlier run do not keep the port.
-    let listener = TcpListener::bind(addresses.as_slice())?;
+    let listener = match inherit(&addresses) {
+        Some(listener) => listener,
+        // SO_REUSEADDR comes with it: connections of an earlier run do not keep the port.
+        None => TcpListener::bind(addresses.as_slice())?,
+    };
     listener.set_nonblocking(true)?;
     Ok(listener)
 }

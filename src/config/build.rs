@@ -17,7 +17,7 @@ use crate::ingest::source::udp::Steering;
 use crate::ingest::source::{Listen, stream, udp, unixgram};
 use crate::runtime::log;
 use crate::runtime::privilege::Identity;
-use crate::{admin, flush, ingest, state};
+use crate::{admin, flush, ingest, state, takeover};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -51,6 +51,8 @@ pub(super) fn config(
         max_names: most(values, "maxNames", ingest::NAMES_MAX),
         memory_limit,
         state,
+        takeover: text(values, "takeoverSocket")
+            .map(|path| takeover::Options { path: path.into() }),
         admin: admin_options(values),
         log: log_options(values),
         title: text(values, "title"),

@@ -18,7 +18,7 @@ mod value;
 
 use crate::runtime::log;
 use crate::runtime::privilege::Identity;
-use crate::{admin, deliver, flush, ingest, proxy, state};
+use crate::{admin, deliver, flush, ingest, proxy, state, takeover};
 use environment::Environment;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -50,6 +50,8 @@ pub struct Config {
     pub spool: Option<deliver::spool::Options>,
     /// What is kept over restarts, and where (`stateFile`).
     pub state: Option<state::Options>,
+    /// Where this server may be taken over (`takeoverSocket`).
+    pub takeover: Option<takeover::Options>,
     /// The admin interface.
     pub admin: admin::Options,
     /// How long stopping may take before what is left is counted as dropped (`stopDeadline`).
@@ -92,6 +94,7 @@ impl Config {
             outbox: deliver::outbox::Limits::default(),
             spool: None,
             state: None,
+            takeover: None,
             admin: admin::Options::default(),
             stop_deadline: STOP_DEADLINE,
             max_names: ingest::NAMES_MAX,

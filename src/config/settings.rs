@@ -278,6 +278,7 @@ pub const SETTINGS: &[Setting] = &[
     row("stopDeadline", milliseconds(1, 3_600_000, false), "5000", "Milliseconds that stopping may take."),
     row("stateFile", Kind::Text, "undefined", "File that gauges and running totals are kept in for the next start; without it, they begin anew."),
     row("stateMaxAge", Kind::Number(number("number of seconds", 1, 3_153_600_000)), "undefined", "Seconds after which that file is too old to be used; without it, never."),
+    row("takeoverSocket", Kind::Text, "undefined", "Path of the unix socket where a process started with --takeover takes the place of this one."),
 
     row("debug", Kind::Flag, "false", "Log more.").reloaded(),
     row("dumpMessages", Kind::Flag, "false", "Log every line received.").reloaded(),

@@ -91,6 +91,8 @@ pub struct Runners {
     shelf: Option<Shelf>,
     /// Where flushes are kept on disk, if anywhere.
     spooling: Option<spool::Options>,
+    /// Until then another process may have them.
+    patient_until: Option<Instant>,
     /// One for each backend that ever ran, but for those that deliver at once or not at all.
     spools: Vec<(&'static str, Arc<Spool>)>,
 }
@@ -192,6 +194,7 @@ impl Runners {
             outside: outside.clone(),
             shelf,
             spooling,
+            patient_until: None,
             spools: Vec::new(),
         };
         // Named twice it is still one.
@@ -199,6 +202,11 @@ impl Runners {
             runners.repeater = repeater::start(options, outside)?;
         }
         Ok(runners)
+    }
+
+    /// The process before this one has its flushes on disk still: until then that is as it should be.
+    pub fn wait_for_spools(&mut self, until: Instant) {
+        self.patient_until = Some(until);
     }
 
     /// Starts the backends that are fed with flushes. Those that have running totals go on with these, when
@@ -363,7 +371,7 @@ impl Runners {
         if let Some((_, spool)) = self.spools.iter().find(|(known, _)| *known == name) {
             return Ok(Some(spool.clone()));
         }
-        let spool = Spool::start(options, name, self.outside.clone())?;
+        let spool = Spool::start(options, name, self.outside.clone(), self.patient_until)?;
         self.spools.push((name, spool.clone()));
         Ok(Some(spool))
     }

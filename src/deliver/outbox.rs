@@ -794,7 +794,7 @@ mod tests {
                 directory: self.0.clone(),
                 bytes: 1 << 20,
             };
-            Spool::start(&options, "test", outside.clone()).expect("a thread")
+            Spool::start(&options, "test", outside.clone(), None).expect("a thread")
         }
     }
 
@@ -873,7 +873,7 @@ mod tests {
             directory: place.0.clone(),
             bytes: 4096,
         };
-        let spool = Spool::start(&options, "test", outside.clone()).expect("a thread");
+        let spool = Spool::start(&options, "test", outside.clone(), None).expect("a thread");
         let (outbox, queue) = spooled(2, &spool, &outside);
         outbox.put(&flush(0, 0));
         let tried = queue.next().expect("a flush");

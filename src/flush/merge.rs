@@ -158,7 +158,7 @@ impl<C: Default> Column<C> {
     /// The cell of a row that comes from another process, which goes on being as idle as it was.
     fn adopt<T>(&mut self, id: NameId, row: &Row<T>) -> &mut C {
         self.hit(id, row.hits);
-        self.since[id.index()] = row.idle;
+        self.since[id.index()] = row.idle.min(AWAY - 1);
         self.alive(id)
     }
 

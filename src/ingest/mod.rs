@@ -26,7 +26,7 @@ use crate::metric::sample::{Reject, Sample, Value};
 use crate::metric::set::MEMBERS_MAX;
 use crate::runtime::clock::{Clock, monotonic_ns};
 use crate::runtime::log;
-use crate::runtime::stop::Stop;
+use crate::runtime::stop::{Ending, Stop};
 use crate::runtime::sys::thread::precise_sleep;
 use crossbeam::channel::Sender;
 use crossbeam::queue::ArrayQueue;
@@ -200,6 +200,11 @@ pub trait Intake {
     /// The order to stop was given.
     fn stopping(&self) -> bool;
 
+    /// What becomes of what is queued then.
+    fn ending(&self) -> Ending {
+        Ending::Close
+    }
+
     /// The number of the answer somebody wants; another one than before is a question.
     fn asked(&self) -> u64;
 
@@ -217,8 +222,9 @@ pub trait Intake {
     fn answer(&mut self, number: u64, source: &mut impl Source) -> bool;
 }
 
-/// Takes packets until told to stop, then what is queued, and hands over a last harvest.
-pub fn run(worker: usize, source: impl Source, mut table: Table, link: &Link) {
+/// Takes packets until told to stop, then what is queued unless that is a successor's, and hands over a last
+/// harvest. Returns the source, with its connections where it leaves them.
+pub fn run<S: Source>(worker: usize, source: S, mut table: Table, link: &Link) -> S {
     table.pass_notices_on(link.copies.is_some());
     let recording = Recording {
         worker,
@@ -226,12 +232,12 @@ pub fn run(worker: usize, source: impl Source, mut table: Table, link: &Link) {
         link,
         generation: 0,
     };
-    serve(source, recording);
+    serve(source, recording)
 }
 
 /// The loop of every worker: takes packets until told to stop, then what is queued, and gives a last answer,
-/// whose number is `u64::MAX`.
-pub fn serve(mut source: impl Source, mut intake: impl Intake) {
+/// whose number is `u64::MAX`. Returns the source, which is open unless the order was to close it.
+pub fn serve<S: Source>(mut source: S, mut intake: impl Intake) -> S {
     precise_sleep();
     let mut batch = source.batch();
     let mut answered = 0;
@@ -258,13 +264,25 @@ pub fn serve(mut source: impl Source, mut intake: impl Intake) {
             std::thread::sleep(RECEIVE_ERROR_PAUSE);
         }
     }
-    let most = if source.is_locked() {
-        LOCKED_DRAIN_MAX
-    } else {
-        DRAIN_MAX
-    };
-    finish(&mut source, &mut batch, &mut intake, Instant::now() + most);
+    match intake.ending() {
+        Ending::Close => {
+            let most = if source.is_locked() {
+                LOCKED_DRAIN_MAX
+            } else {
+                DRAIN_MAX
+            };
+            finish(&mut source, &mut batch, &mut intake, Instant::now() + most);
+        }
+        Ending::Drain => {
+            let until = Instant::now() + DRAIN_MAX;
+            drain(&mut source, &mut batch, &mut intake, |_| {
+                Instant::now() < until
+            });
+        }
+        Ending::Leave => intake.settle(),
+    }
     intake.answer(u64::MAX, &mut source);
+    source
 }
 
 /// Takes what is left when the stop comes, as far as there is time for it, and has the rest counted.
@@ -319,6 +337,10 @@ impl Intake for Recording<'_> {
     #[inline]
     fn stopping(&self) -> bool {
         self.link.stop.requested()
+    }
+
+    fn ending(&self) -> Ending {
+        self.link.stop.ending()
     }
 
     #[inline]
@@ -735,7 +757,9 @@ mod tests {
             port: 0,
             ..source::udp::Options::default()
         });
-        let mut listener = listen.bind(&[0]).expect("bind");
+        let mut listener = listen
+            .bind(&[0], &mut source::inherited::Inherited::default())
+            .expect("bind");
         let address = listener.address.socket().expect("it has a port");
         let client = UdpSocket::bind("127.0.0.1:0").expect("bind");
         for _ in 0..datagrams {

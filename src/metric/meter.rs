@@ -538,6 +538,14 @@ impl Totals {
         news.filter(|(_, count)| *count > 0).collect()
     }
 
+    /// Adds counts, by name.
+    pub fn add(&mut self, counts: &[(String, u64)]) {
+        for (total, meter) in self.0.iter_mut().zip(METERS) {
+            let of_it = counts.iter().filter(|(name, _)| name == meter.name);
+            *total += of_it.map(|(_, count)| count).sum::<u64>();
+        }
+    }
+
     /// Every meter with its total.
     pub fn each(&self) -> impl Iterator<Item = (&'static Meter, u64)> {
         METERS.iter().zip(self.0)

@@ -164,6 +164,15 @@ pub struct Found {
     pub is_new: bool,
 }
 
+/// A name that has a number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// How it is shown.
+    pub name: Name,
+    /// A sender brought it: it counts for the limit on names.
+    pub brought: bool,
+}
+
 /// The name that the values of names of a kind are folded into.
 pub fn overflow(kind: Kind) -> &'static str {
     match kind {
@@ -236,6 +245,19 @@ impl Registry {
         } else {
             self.id(kind, &former.key)
         }
+    }
+
+    /// Every name of a kind, the lowest number first.
+    pub fn known(&self, kind: Kind) -> Vec<Known> {
+        let list = self.kinds[kind as usize].list();
+        let ids = (0..).map(NameId).zip(&list.names);
+        let named = ids.filter(|(id, _)| !list.free.contains(id) && !list.gone.contains(id));
+        named
+            .map(|(id, name)| Known {
+                name: name.clone(),
+                brought: !list.ours.contains(&id),
+            })
+            .collect()
     }
 
     /// How many names of a kind there are.

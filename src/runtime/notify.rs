@@ -17,6 +17,8 @@ pub enum State<'a> {
     Ready(&'a str),
     /// The configuration is being taken over; [`Self::Ready`] must follow.
     Reloading,
+    /// Another process is the service from now on.
+    Successor(u32),
     /// Stopping, on whose wish ever.
     Stopping,
 }
@@ -27,6 +29,7 @@ impl State<'_> {
             // A newline would begin another assignment.
             Self::Ready(status) => format!("READY=1\nSTATUS={}\n", status.replace('\n', " ")),
             Self::Reloading => format!("RELOADING=1\nMONOTONIC_USEC={}\n", kernel_monotonic_us()),
+            Self::Successor(process) => format!("MAINPID={process}\n"),
             Self::Stopping => "STOPPING=1\n".into(),
         }
     }
@@ -67,6 +70,7 @@ mod tests {
             "READY=1\nSTATUS=a STOPPING=1\n"
         );
         assert_eq!(State::Stopping.message(), "STOPPING=1\n");
+        assert_eq!(State::Successor(7).message(), "MAINPID=7\n");
         let before = kernel_monotonic_us();
         let message = State::Reloading.message();
         let since = message

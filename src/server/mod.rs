@@ -1,20 +1,25 @@
 //! Wires the parts, owns the threads, orders start and stop. Knows all, computes nothing.
 
+mod crew;
 mod describe;
 mod proxy;
 mod reach;
 mod run;
+mod takeover;
 
 pub use proxy::{Account, Proxy};
 pub use run::{ConfigFile, run, run_proxy};
+pub use takeover::Origin;
 
 use crate::admin::{Admin, Desk, Door};
 use crate::config::{Config, Loaded};
-use crate::deliver::{Backend, Keeps, Runners};
+use crate::deliver::{Backend, Runners};
 use crate::flush::{self, Flusher};
+use crate::ingest;
+use crate::ingest::name::id_of_shown;
+use crate::ingest::source::inherited::Inherited;
 use crate::ingest::source::lock::Lock;
-use crate::ingest::source::{Address, Listen, Listener, Source};
-use crate::ingest::{self, table::Table};
+use crate::ingest::source::{Address, AnySource, Listen, Listener, Source};
 use crate::metric::harvest::Tally;
 use crate::metric::kept::{Kept, Shelf};
 use crate::metric::meter::{self, Outside};
@@ -23,11 +28,13 @@ use crate::metric::sample::Kind;
 use crate::runtime;
 use crate::runtime::clock::Clock;
 use crate::runtime::privilege;
-use crate::runtime::stop::Stop;
+use crate::runtime::stop::{Ending, Stop};
 use crate::runtime::sys::wake::Waker;
 use crate::state::{self, Restored, keeper};
+use crate::takeover::offer::Successor;
 use anyhow::Context;
 use core_affinity::CoreId;
+use crew::Crew;
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
@@ -36,15 +43,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use takeover::{Gate, Porter, Stock, let_in};
 
 /// A running daemon.
 #[derive(Debug)]
 pub struct Server {
     addresses: Vec<Address>,
-    workers: Vec<JoinHandle<()>>,
+    workers: Vec<JoinHandle<AnySource>>,
     wakers: Vec<Waker>,
     locks: Vec<Lock>,
-    stop: Stop,
+    crew: Crew,
     commands: Sender<flush::Order>,
     flusher: JoinHandle<Tally>,
     backends: Runners,
@@ -59,6 +67,10 @@ pub struct Server {
     wanted: Arc<ingest::Wanted>,
     desk: Arc<Desk>,
     admin: Admin,
+    stock: Arc<Stock>,
+    porter: Option<Porter>,
+    /// Those that read already.
+    successors: (Sender<Successor>, Receiver<Successor>),
     /// What runs. Keys that cannot change have the values of the start.
     loaded: Loaded,
 }
@@ -78,6 +90,10 @@ pub struct Totals {
 
 /// How long a reload waits for the flusher: longer than it waits for a worker.
 const IN_FORCE_MAX: Duration = Duration::from_secs(5);
+
+/// How long a process that was taken over may keep its flushes on disk past `stopDeadline`, before the wait
+/// for them is worth an error.
+const SPOOL_MAX: Duration = Duration::from_secs(5);
 
 /// Tells of its thread's end when that was a panic.
 #[derive(Debug, Clone)]
@@ -121,20 +137,30 @@ struct Bound {
     cores: Vec<CoreId>,
     /// Each worker to a core of its own, from the first again when there are more.
     pinned: bool,
+    /// Of each listener the number it is inherited by.
+    numbers: Vec<Option<usize>>,
 }
 
 impl Bound {
-    /// Binds them, for so many workers each, or one for each core.
-    fn bind(listens: &[Listen], threads: Option<usize>, pin: bool) -> anyhow::Result<Self> {
+    /// Binds them, for so many workers each, or one for each core; or takes what is inherited.
+    fn bind(
+        listens: &[Listen],
+        threads: Option<usize>,
+        pin: bool,
+        inherited: &mut Inherited,
+    ) -> anyhow::Result<Self> {
         let (cores, usable) = cores();
         let threads = threads.unwrap_or(usable);
         let mut listeners: Vec<Listener> = Vec::with_capacity(listens.len());
         let mut workers = 0;
+        let mut numbers = Vec::with_capacity(listens.len());
         for listen in listens {
             let cores: Vec<_> = (workers..workers + threads)
                 .map(|worker| core_of(worker, &cores))
                 .collect();
-            let listener = listen.bind(&cores)?;
+            let before = inherited.taken().len();
+            let listener = listen.bind(&cores, inherited)?;
+            numbers.push(inherited.taken().get(before).copied());
             workers += listener.sources.len();
             listeners.push(listener);
         }
@@ -144,6 +170,7 @@ impl Bound {
             listeners,
             cores,
             pinned,
+            numbers,
         })
     }
 }
@@ -161,66 +188,111 @@ impl Server {
     /// # Errors
     /// When a listener cannot be bound or the system has no thread or descriptor to give.
     pub fn start(loaded: Loaded, clock: Clock) -> anyhow::Result<Self> {
+        Self::begin(loaded, clock, Origin::default())
+    }
+
+    /// The same where sockets are inherited, or a whole process is taken over. When it returns, that has let
+    /// go.
+    ///
+    /// # Errors
+    /// Those of [`Server::start`], and when the takeover fails; the process before goes on then.
+    pub fn begin(loaded: Loaded, clock: Clock, mut origin: Origin) -> anyhow::Result<Self> {
+        let begun = Self::try_begin(loaded, clock, &mut origin);
+        match begun {
+            Ok((server, outside)) => {
+                origin.follow(server.alarm.clone(), &outside)?;
+                Ok(server)
+            }
+            Err(error) => {
+                origin.refuse(&error);
+                Err(error)
+            }
+        }
+    }
+
+    fn try_begin(
+        loaded: Loaded,
+        clock: Clock,
+        origin: &mut Origin,
+    ) -> anyhow::Result<(Self, Arc<Outside>)> {
         let config = &loaded.config;
         let identity = config.identity.as_ref();
         let outside = Arc::new(Outside::default());
         // Before anything is bound: it may take a second, and nothing waits in a socket meanwhile.
         let restored = privilege::as_user(identity, || {
-            let options = config.state.as_ref();
-            let restored = options.map(|it| state::restore(it, &clock, &outside));
-            restored.transpose()
+            let restore = |options| {
+                if origin.takes_over() {
+                    state::inherit(options, &clock).map(|()| Restored::default())
+                } else {
+                    state::restore(options, &clock, &outside)
+                }
+            };
+            config.state.as_ref().map(restore).transpose()
         })??;
         // All or nothing, and before any thread runs: a daemon that is half there misleads.
-        let bound = privilege::owning(identity, || {
-            Bound::bind(&config.listeners, config.threads, config.pin)
+        let (bound, gate) = privilege::owning(identity, || {
+            let inherited = origin.inherited();
+            let bound = Bound::bind(&config.listeners, config.threads, config.pin, inherited)?;
+            anyhow::Ok((bound, Gate::open(config, origin)?))
         })??;
-        let door = Door::bind(&config.admin)?;
+        let door = Door::bind(&config.admin, |wanted| origin.admin(wanted))?;
+        origin.all_taken()?;
         reach::let_go(config)?;
         let Bound {
             listeners,
             cores,
             pinned,
+            numbers,
         } = bound;
         let addresses = listeners.iter().map(|l| l.address.clone()).collect();
         describe::describe(config, &listeners, door.address(), &cores, pinned);
 
         let registry = Arc::new(Registry::new());
         registry.limit(config.max_names);
-        let stop = Stop::default();
-        let sources: Vec<_> = listeners.into_iter().flat_map(|l| l.sources).collect();
+        origin.learn_names(config, &registry);
+        let of_listener = |(number, listener): (usize, Listener)| {
+            listener.sources.into_iter().map(move |it| (number, it))
+        };
+        let sources = listeners.into_iter().enumerate().flat_map(of_listener);
+        let (of, sources): (Vec<usize>, Vec<_>) = sources.unzip();
         let count = sources.len();
+        let seats: Vec<_> = of
+            .iter()
+            .copied()
+            .zip(sources.iter().map(AnySource::seat))
+            .collect();
         let epoch = Arc::new(CachePadded::new(AtomicU64::new(0)));
-        let shelf = restored.as_ref().map(|_| Shelf::default());
         let Restored { kept, lock } = restored.unwrap_or_default();
         let Kept { gauges, totals } = kept;
-        let keeps = Keeps {
-            totals: shelf.clone().zip(Some(totals.unwrap_or_default())),
-            spool: config.spool.clone(),
-        };
-        let mut backends =
-            Runners::resume(&config.backends, config.outbox, &clock, &outside, keeps)
-                .context("cannot start a backend thread")?;
+        // Running totals are asked for by a successor, too.
+        let shelf = Shelf::default();
+        let (pens, spool) = (Some(shelf.clone()), config.spool.clone());
+        let mut backends = Runners::prepare(&config.backends, &clock, &outside, pens, spool)
+            .context("cannot start the repeater")?;
         // Room for an answered tick and the last harvest of each worker: none ever waits.
         let (full, harvests) = bounded((2 * count).max(1));
         let empty = Arc::new(ArrayQueue::new((2 * count).max(1)));
         let wanted = Arc::new(ingest::Wanted::new(config.ingest.clone()));
-        let link = ingest::Link {
-            epoch: epoch.clone(),
-            full,
-            empty: empty.clone(),
-            stop: stop.clone(),
-            wanted: wanted.clone(),
-            copies: backends.copies(),
-        };
-
-        let (commands, orders) = unbounded();
-        let (asker, questions) = bounded(flush::QUESTIONS_MAX);
-        let desk = Arc::new(Desk::new(clock.clone(), asker, config.admin.healthy));
-        desk.show_backends(backends.statuses());
-        desk.show_config(loaded.reply.clone());
-        let admin = door.serve(desk.clone())?;
+        let (tell, deaths) = unbounded();
+        let alarm = Alarm { deaths: tell };
         let wakers: Vec<_> = sources.iter().map(Source::waker).collect();
         let locks = sources.iter().filter_map(Source::lock).collect();
+        let mut crew = Crew {
+            link: ingest::Link {
+                epoch: epoch.clone(),
+                full,
+                empty: empty.clone(),
+                stop: Stop::default(),
+                wanted: wanted.clone(),
+                copies: backends.copies(),
+            },
+            registry: registry.clone(),
+            cores,
+            pinned,
+            alarm: alarm.clone(),
+            stops: vec![Stop::default(); numbers.len()],
+            listeners: of,
+        };
         let mut flusher = Flusher::new(
             config.flush.clone(),
             clock.clone(),
@@ -233,15 +305,43 @@ impl Server {
             },
             outside.clone(),
         );
-        for gauge in gauges {
-            let dialect = config.ingest.dialect;
-            let id = ingest::name::id_of_shown(&gauge.name, Kind::Gauge, dialect, &registry);
-            flusher.restore_gauge(id, gauge.value, gauge.flushes_left);
-        }
-        let (tell, deaths) = unbounded();
-        let alarm = Alarm { deaths: tell };
+        let dialect = config.ingest.dialect;
+        let id = |kind, name: &str| id_of_shown(name, kind, dialect, &registry);
+        let workers = crew.launch(sources, &config.ingest)?;
+        let estate = origin.take()?;
+        let mut connections = Vec::new();
+        let totals = match estate {
+            None => {
+                for gauge in gauges {
+                    let id = id(Kind::Gauge, &gauge.name);
+                    flusher.restore_gauge(id, gauge.value, gauge.flushes_left);
+                }
+                totals
+            }
+            Some(estate) => {
+                flusher.adopt(estate.carried, |kind, name| id(kind, name));
+                connections = estate.connections;
+                backends.wait_for_spools(Instant::now() + config.stop_deadline + SPOOL_MAX);
+                estate.totals.map(Arc::new)
+            }
+        };
+        backends
+            .launch(&config.backends, config.outbox, &totals.unwrap_or_default())
+            .context("cannot start a backend thread")?;
+        origin.settle()?;
+        // From here on nothing may fail that could have failed before: nobody else has it any more.
+        let_in(connections, &numbers, &seats, &wakers);
+
+        let (commands, orders) = unbounded();
+        let (asker, questions) = bounded(flush::QUESTIONS_MAX);
+        let desk = Arc::new(Desk::new(clock.clone(), asker, config.admin.healthy));
+        desk.show_backends(backends.statuses());
+        desk.show_config(loaded.reply.clone());
+        let mut others = vec![Arc::new(door.socket()?.into())];
+        others.extend(gate.as_ref().map(Gate::socket));
+        let admin = door.serve(desk.clone())?;
         let mut ending = None;
-        if let (Some(options), Some(shelf)) = (&config.state, shelf) {
+        if let Some(options) = &config.state {
             flusher.keep_gauges(shelf.clone());
             let (clock, outside) = (clock.clone(), outside.clone());
             let (keeper, end) = keeper::Keeper::new(options, lock, shelf, clock, outside);
@@ -258,31 +358,22 @@ impl Server {
         let flusher = spawn("flush".into(), alarm.clone(), move || {
             flusher.run(&orders, &questions, |snapshot| outboxes.put(&snapshot))
         })?;
-        let mut workers = Vec::with_capacity(count);
-        for (worker, source) in sources.into_iter().enumerate() {
-            let table = Table::new(&config.ingest, registry.clone());
-            let link = link.clone();
-            let core = pinned.then(|| cores[worker % cores.len()]);
-            workers.push(spawn(
-                format!("ingest-{worker}"),
-                alarm.clone(),
-                move || {
-                    pin(worker, core);
-                    ingest::run(worker, source, table, &link);
-                },
-            )?);
-        }
-        Ok(Self {
+        let stock = Arc::new(Stock::new(seats, numbers.len(), others, registry.clone()));
+        let (tell, successors) = unbounded();
+        let porter = gate
+            .map(|gate| Porter::start(gate, stock.clone(), tell.clone(), alarm.clone()))
+            .transpose()?;
+        let server = Self {
             addresses,
             workers,
             wakers,
             locks,
-            stop,
+            crew,
             commands,
             flusher,
             backends,
             keeper: ending,
-            outside,
+            outside: outside.clone(),
             registry,
             memory,
             alarm,
@@ -290,8 +381,12 @@ impl Server {
             wanted,
             desk,
             admin,
+            stock,
+            porter,
+            successors: (tell, successors),
             loaded,
-        })
+        };
+        Ok((server, outside))
     }
 
     /// Takes over what can change while running; the rest stays as it is. When it returns, whatever is
@@ -368,8 +463,13 @@ impl Server {
     /// Drains the path in its own order: sockets, last harvests, last flush, backends.
     pub fn stop(self) -> Totals {
         let deadline = Instant::now() + self.loaded.config.stop_deadline;
+        if let Some(porter) = self.porter {
+            porter.stop(false);
+        }
         Lock::close_all(&self.locks);
-        self.stop.request();
+        self.crew.stop(|_| Ending::Close);
+        // Workers hold the only other ends: when they are gone, no tick waits for their harvests.
+        drop(self.crew);
         self.wakers.iter().for_each(Waker::wake);
         for worker in self.workers {
             if worker.join().is_err() {

@@ -3,6 +3,7 @@
 use super::{Alarm, Bound, describe, pin, reach, spawn};
 use crate::admin::{Admin, Door};
 use crate::config::{self, Loaded};
+use crate::ingest::source::inherited::Inherited;
 use crate::ingest::source::lock::Lock;
 use crate::ingest::source::{Address, Source};
 use crate::proxy::account::{Counts, Ledger};
@@ -67,14 +68,16 @@ impl Proxy {
         let options = &config.proxy;
         // All or nothing, and before any thread runs.
         let bound = privilege::owning(config.identity.as_ref(), || {
-            Bound::bind(&config.listeners, config.threads, config.pin)
+            let inherited = &mut Inherited::default();
+            Bound::bind(&config.listeners, config.threads, config.pin, inherited)
         })??;
-        let door = Door::bind(&config.admin)?;
+        let door = Door::bind(&config.admin, |_| None)?;
         reach::let_go_of_proxy(config)?;
         let Bound {
             listeners,
             cores,
             pinned,
+            ..
         } = bound;
         let addresses = listeners.iter().map(|l| l.address.clone()).collect();
         describe::describe_proxy(config, &listeners, door.address(), &cores, pinned);

@@ -12,7 +12,10 @@ use std::path::Path;
 
 /// Becomes the user of the configuration, when this process is root, and looks what that user may do.
 pub(super) fn let_go(config: &Config) -> anyhow::Result<()> {
-    if become_user(config.identity.as_ref(), &config.listeners, &config.log)?
+    let listeners = config.listeners.iter().filter_map(socket_file);
+    let takeover = config.takeover.iter().map(|it| &*it.path);
+    let files: Vec<_> = listeners.chain(takeover).collect();
+    if become_user(config.identity.as_ref(), &files, &config.log)?
         && let Some(file) = config
             .flush
             .key_flush
@@ -31,20 +34,21 @@ pub(super) fn let_go(config: &Config) -> anyhow::Result<()> {
 
 /// The same of a proxy.
 pub(super) fn let_go_of_proxy(config: &Proxy) -> anyhow::Result<()> {
-    become_user(config.identity.as_ref(), &config.listeners, &config.log).map(drop)
+    let files: Vec<_> = config.listeners.iter().filter_map(socket_file).collect();
+    become_user(config.identity.as_ref(), &files, &config.log).map(drop)
 }
 
 /// Whether anything changed.
 fn become_user(
     identity: Option<&Identity>,
-    listeners: &[Listen],
+    socket_files: &[&Path],
     log: &Log,
 ) -> anyhow::Result<bool> {
     let changed = privilege::let_go(identity).context("cannot let go of root")?;
     if !changed {
         return Ok(false);
     }
-    for path in listeners.iter().filter_map(socket_file) {
+    for path in socket_files {
         if let Err(error) = may_write_in(directory_of(path)) {
             log::warn!(
                 "the socket file {} will stay behind at the stop, since this user may not remove it: \

@@ -1,5 +1,6 @@
 //! A run of the program, daemon or proxy: from a configuration to a signal, with reloads between.
 
+use super::takeover::{Origin, Parted};
 use super::{Account, Alarm, Proxy, Server, Totals, spawn};
 use crate::config::{self, Config, Loaded};
 use crate::ingest::source::Address;
@@ -10,9 +11,10 @@ use crate::runtime::notify::{self, State};
 use crate::runtime::sys::access::may_read;
 use crate::runtime::sys::title;
 use crate::runtime::watch::{Look, Watch};
+use crate::takeover::offer::{Restart, Successor};
 use anyhow::Context;
 use crossbeam::channel::{Receiver, Sender, select, tick, unbounded};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -85,6 +87,14 @@ trait Service: Sized {
     fn reload(&mut self, loaded: Loaded<Self::Config>) -> anyhow::Result<bool>;
     /// Stops; the account of the whole run, in a line for people, and number by number.
     fn stop(self) -> (String, Vec<(&'static str, u64)>);
+    /// Processes that read already and are to have the rest.
+    fn successors(&self) -> Receiver<Successor>;
+    /// Starts one.
+    fn start_successor(&self, restart: &io::Result<Restart>) -> anyhow::Result<()>;
+    /// Hands everything over to one. Nothing when it failed, and this one goes on.
+    fn hand_over(&mut self, successor: Successor) -> anyhow::Result<Option<Parted>>;
+    /// Ends, after that; the account of the whole run, less what goes on in the successor's.
+    fn part(self, parted: Parted) -> (String, Vec<(&'static str, u64)>);
 }
 
 impl Service for Server {
@@ -121,10 +131,26 @@ impl Service for Server {
     }
 
     fn stop(self) -> (String, Vec<(&'static str, u64)>) {
-        let totals = Self::stop(self);
-        let meters = totals.meters.each();
-        let meters = meters.map(|(meter, count)| (meter.name, count));
-        (summary(&totals), meters.collect())
+        account(&Self::stop(self))
+    }
+
+    fn successors(&self) -> Receiver<Successor> {
+        self.successors.1.clone()
+    }
+
+    fn start_successor(&self, restart: &io::Result<Restart>) -> anyhow::Result<()> {
+        match restart {
+            Ok(restart) => Self::start_successor(self, restart),
+            Err(error) => anyhow::bail!("which program this is cannot be told: {error}"),
+        }
+    }
+
+    fn hand_over(&mut self, successor: Successor) -> anyhow::Result<Option<Parted>> {
+        Self::hand_over(self, successor)
+    }
+
+    fn part(self, parted: Parted) -> (String, Vec<(&'static str, u64)>) {
+        account(&Self::part(self, parted))
     }
 }
 
@@ -166,12 +192,31 @@ impl Service for Proxy {
         let meters = meters.map(|(meter, count)| (meter.name, count));
         (forwarded(&account), meters.collect())
     }
+
+    fn successors(&self) -> Receiver<Successor> {
+        crossbeam::channel::never()
+    }
+
+    fn start_successor(&self, _restart: &io::Result<Restart>) -> anyhow::Result<()> {
+        anyhow::bail!(
+            "a proxy cannot be taken over; restart it: what it holds fits into its sockets"
+        )
+    }
+
+    fn hand_over(&mut self, _successor: Successor) -> anyhow::Result<Option<Parted>> {
+        Ok(None)
+    }
+
+    fn part(self, _parted: Parted) -> (String, Vec<(&'static str, u64)>) {
+        Service::stop(self)
+    }
 }
 
 /// What a signal asks for.
 enum Wish {
     Stop,
     Reload,
+    Successor,
 }
 
 /// Time between two looks at the configuration file.
@@ -181,12 +226,16 @@ const LOOK: Duration = Duration::from_secs(1);
 /// ends the process at once. SIGHUP, or a change of the file, takes its new content over.
 ///
 /// # Errors
-/// When a listener cannot be bound or the system has no thread or descriptor to give.
-pub fn run<R>(loaded: Loaded, file: Option<ConfigFile<R>>) -> anyhow::Result<()>
+/// When a listener cannot be bound or the system has no thread or descriptor to give, and when a takeover
+/// fails. `takeover` wishes for one.
+pub fn run<R>(loaded: Loaded, file: Option<ConfigFile<R>>, takeover: bool) -> anyhow::Result<()>
 where
     R: Fn() -> Result<Loaded, config::Error>,
 {
-    serve(loaded, file, |loaded| Server::start(loaded, Clock::Real))
+    serve(loaded, file, |loaded| {
+        let origin = Origin::of_this_process(&loaded.config, takeover)?;
+        Server::begin(loaded, Clock::Real, origin)
+    })
 }
 
 /// The same for a proxy, which takes over only what the log is of a new content.
@@ -211,8 +260,10 @@ where
     R: Fn() -> Result<Loaded<S::Config>, config::Error>,
 {
     // Before anything is up, so that no signal finds the default action.
-    let signals =
-        Signals::new([SIGTERM, SIGINT, SIGHUP]).context("cannot install the signal handlers")?;
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR2])
+        .context("cannot install the signal handlers")?;
+    // Before a title is written over the arguments, and somebody puts a new program in the place of this one.
+    let restart = Restart::of_this_process();
     entitle(S::title(&loaded.config));
     let mut server = start(loaded)?;
     if let Some(file) = &file {
@@ -225,6 +276,7 @@ where
         obey(signals, &wish);
     })?;
     let looks = tick(LOOK);
+    let successors = server.successors();
     let died = loop {
         select! {
             recv(wishes) -> wish => match wish {
@@ -235,8 +287,31 @@ where
                     }
                     reload(&mut server, file.as_ref());
                 }
+                Ok(Wish::Successor) => {
+                    if let Err(error) = server.start_successor(&restart) {
+                        log::error!("SIGUSR2: {error:#}; this one goes on");
+                    }
+                }
                 Ok(Wish::Stop) | Err(_) => break None,
             },
+            recv(successors) -> successor => {
+                let Ok(successor) = successor else { continue };
+                let process = successor.process;
+                match server.hand_over(successor) {
+                    Ok(Some(parted)) => {
+                        log::info!("process {process} has taken over; delivering what is left here");
+                        let (account, counts) = server.part(parted);
+                        log::info!("account: {}", counted(&counts));
+                        log::info!("taken over by process {process}: {account}");
+                        return Ok(());
+                    }
+                    Ok(None) => {}
+                    Err(error) => {
+                        log::error!("{error:#}; stopping");
+                        break None;
+                    }
+                }
+            }
             recv(looks) -> _ => {
                 let watched = file.as_mut().filter(|_| server.watches());
                 match watched.map(|file| file.watch.look()) {
@@ -273,8 +348,13 @@ fn obey(mut signals: Signals, wish: &Sender<Wish>) {
     let mut first = None;
     for signal in signals.forever() {
         // Nobody listens any more when the server is stopping.
-        if signal == SIGHUP {
-            let _ = wish.send(Wish::Reload);
+        let other = match signal {
+            SIGHUP => Some(Wish::Reload),
+            SIGUSR2 => Some(Wish::Successor),
+            _ => None,
+        };
+        if let Some(other) = other {
+            let _ = wish.send(other);
             continue;
         }
         let since = first.get_or_insert_with(Instant::now).elapsed();
@@ -355,6 +435,13 @@ fn entitle(title: Option<&str>) {
 fn status(addresses: &[Address]) -> String {
     let listed: Vec<_> = addresses.iter().map(ToString::to_string).collect();
     format!("listening on {}", listed.join(", "))
+}
+
+/// The account since the start, in a line for people, and number by number.
+fn account(totals: &Totals) -> (String, Vec<(&'static str, u64)>) {
+    let meters = totals.meters.each();
+    let meters = meters.map(|(meter, count)| (meter.name, count));
+    (summary(totals), meters.collect())
 }
 
 /// The account since the start. What only some listeners can lose is told when it was.

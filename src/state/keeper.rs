@@ -85,6 +85,9 @@ impl Keeper {
         let path = self.options.path.clone();
         let shown = path.display();
         while self.shelf.next(&mut kept) {
+            if self.lock.is_released() {
+                continue;
+            }
             match self.write(&kept) {
                 Ok(Some(bytes)) => {
                     if failed.take().is_some() {
@@ -146,7 +149,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 
 impl Ending {
     /// The lock of the state file, to let another process have it: [`Lock::release`]. Nothing is written
-    /// then.
+    /// then, unless it comes back: [`Lock::keep`].
     pub fn lock(&self) -> &Lock {
         &self.lock
     }

@@ -83,7 +83,7 @@ impl Lock {
         })
     }
 
-    /// Lets it go for good, so that another process can take it: for the end of a server, and for handing its
+    /// Lets it go, so that another process can take it: for the end of a server, and for handing its
     /// state over. Never waits. Returns whether it is free now; when not, somebody is writing, and it is free
     /// once that is done.
     pub fn release(&self) -> bool {
@@ -103,6 +103,18 @@ impl Inner {
             Err(Busy::WouldBlock) => return false,
         }
         true
+    }
+}
+
+impl Lock {
+    /// Whether it was let go.
+    pub fn is_released(&self) -> bool {
+        self.0.released.load(Ordering::SeqCst)
+    }
+
+    /// It may be taken again after all: it was handed over for nothing.
+    pub fn keep(&self) {
+        self.0.released.store(false, Ordering::SeqCst);
     }
 }
 

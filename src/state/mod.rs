@@ -58,6 +58,26 @@ pub struct Wrong {
     pub lasts: bool,
 }
 
+/// For a process that takes the place of another, whose values are newer than any file's, and which has the
+/// lock until it lets go. The file is only looked at.
+///
+/// # Errors
+/// As [`restore`], but for the lock.
+pub fn inherit(options: &Options, clock: &Clock) -> Result<(), Wrong> {
+    let wrong = |why: String| Wrong {
+        path: options.path.clone(),
+        why,
+        lasts: true,
+    };
+    let target = file::target(&options.path).map_err(|error| wrong(error.to_string()))?;
+    // What cannot be written yet may be later, as while running.
+    if file::obstacle(&target).is_none() {
+        let now_s = (clock.now_ms() / 1000).cast_signed();
+        file::read(&target, now_s, None).map_err(wrong)?;
+    }
+    Ok(())
+}
+
 /// Takes the file's lock and reads what the last run left. A file that is not whole is refused as a whole and
 /// set aside, which the log says, and what is kept begins anew.
 ///

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The four lines stamped when the connection opens; all others carry the time of the flush.
 const STAMPED_AT_CONNECT: [&str; 4] = [
@@ -69,6 +69,11 @@ impl FakeCarbon {
             Ok(lines) => sound(lines),
             Err(error) => panic!("no flush reached carbon within {DEADLINE:?}: {error}"),
         }
+    }
+
+    /// The next flush, if one comes within that time.
+    pub(crate) fn next_within(&self, limit: Duration) -> Option<Lines> {
+        self.flushes.recv_timeout(limit).ok().map(sound)
     }
 
     /// The flushes nobody has asked for yet, oldest first.

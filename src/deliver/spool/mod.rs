@@ -56,6 +56,7 @@ pub struct Spool {
     /// the directory when it is seen at last.
     own: u64,
     outside: Arc<Outside>,
+    patient_until: Option<Instant>,
     state: Mutex<State>,
     changed: Condvar,
     said_errors: RateLimit,
@@ -139,7 +140,8 @@ impl State {
 }
 
 impl Spool {
-    /// Opens the spool of a backend, if that can be, and starts its thread.
+    /// Opens the spool of a backend, if that can be, and starts its thread. Until `patient_until` the process
+    /// before this one may have it, which is no error.
     ///
     /// # Errors
     /// When the system has no thread to give.
@@ -147,6 +149,7 @@ impl Spool {
         options: &Options,
         backend: &'static str,
         outside: Arc<Outside>,
+        patient_until: Option<Instant>,
     ) -> io::Result<Arc<Self>> {
         let (closes_when_done, done) = bounded(0);
         let spool = Arc::new(Self {
@@ -155,6 +158,7 @@ impl Spool {
             limit: options.bytes,
             own: RandomState::new().hash_one(()) % (SECOND / NUMBERS) * NUMBERS,
             outside,
+            patient_until,
             state: Mutex::default(),
             changed: Condvar::new(),
             said_errors: RateLimit::new(),
@@ -488,6 +492,13 @@ impl Spool {
         let mut state = self.state();
         let (directory, Found { flushes, foreign }) = match looked {
             Ok(looked) => looked,
+            Err(_)
+                if self
+                    .patient_until
+                    .is_some_and(|until| Instant::now() < until) =>
+            {
+                return;
+            }
             Err(error) => {
                 if !std::mem::replace(&mut state.said_away, true) {
                     self.outside.spool_errors.add(1);
@@ -732,7 +743,7 @@ mod tests {
                 directory: self.path.clone(),
                 bytes: blocks * 4096,
             };
-            Spool::start(&options, "test", self.outside.clone()).expect("a thread")
+            Spool::start(&options, "test", self.outside.clone(), None).expect("a thread")
         }
 
         fn files(&self) -> usize {

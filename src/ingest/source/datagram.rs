@@ -4,6 +4,7 @@
 //! and only blocks when a nap brought nothing.
 
 use super::Source;
+use super::inherited::{Drops, Seat};
 use super::lock::Lock;
 use super::nap::Nap;
 use super::socket_file::SocketFile;
@@ -71,7 +72,7 @@ pub struct Datagrams {
     headers: Headers,
     max_datagram: usize,
     queue: Queue,
-    drops_seen: u32,
+    drops: Drops,
     /// Datagrams that the stop left unread.
     unread: u64,
     /// The last call filled the batch, so there is likely more.
@@ -86,19 +87,18 @@ pub struct Datagrams {
     /// When the queue was empty last.
     last_empty: Instant,
     /// Where a unix socket stands in the file system, for as long as it is read.
-    _file: Option<SocketFile>,
+    file: Option<Arc<SocketFile>>,
 }
 
 impl Datagrams {
-    /// Takes over a bound socket.
+    /// Takes over a bound socket, with the account of what it has dropped.
     pub(super) fn new(
-        socket: OwnedFd,
+        (socket, drops): (Arc<OwnedFd>, Drops),
         max_datagram: usize,
         queue: Queue,
         joined: bool,
-        file: Option<SocketFile>,
+        file: Option<Arc<SocketFile>>,
     ) -> io::Result<Self> {
-        let socket = Arc::new(socket);
         Ok(Self {
             lock: Lock::new(socket.clone()),
             socket,
@@ -106,8 +106,7 @@ impl Datagrams {
             headers: Headers::new(BATCH, joined),
             max_datagram,
             queue,
-            // Of a socket that takes datagrams since it was bound, which may be a while ago.
-            drops_seen: 0,
+            drops,
             unread: 0,
             more: true,
             joined,
@@ -115,7 +114,7 @@ impl Datagrams {
             found: None,
             nap: Nap::new(queue.bytes()),
             last_empty: Instant::now(),
-            _file: file,
+            file,
         })
     }
 
@@ -171,6 +170,17 @@ impl Datagrams {
             self.found = Some((accounts.queued.into(), now.elapsed()));
         }
         true
+    }
+}
+
+impl Datagrams {
+    pub(super) fn seat(&self) -> Seat {
+        Seat {
+            socket: self.socket.clone(),
+            drops: self.drops.clone(),
+            file: self.file.clone(),
+            arrivals: None,
+        }
     }
 }
 
@@ -238,10 +248,7 @@ impl Source for Datagrams {
         let Ok(accounts) = socket::memory(self.socket.as_fd()) else {
             return;
         };
-        // The kernel's counter is 32 bits wide and wraps.
-        let new = accounts.drops.wrapping_sub(self.drops_seen);
-        self.drops_seen = accounts.drops;
-        tally.kernel_drops += u64::from(new);
+        tally.kernel_drops += u64::from(self.drops.news(accounts.drops));
     }
 }
 
@@ -311,7 +318,14 @@ mod tests {
         socket.connect(gone).expect("an address");
         socket.send(b"x").expect("it is on its way");
         let queue = Queue::Bytes(1 << 20);
-        let source = Datagrams::new(socket.into(), 100, queue, false, None).expect("a source");
+        let source = Datagrams::new(
+            (Arc::new(socket.into()), Drops::since(0)),
+            100,
+            queue,
+            false,
+            None,
+        )
+        .expect("a source");
         let mut intake = Stopping(Tally::default());
         crate::ingest::serve(source, &mut intake);
         assert_eq!((intake.0.packets, intake.0.receive_errors), (3, 1));

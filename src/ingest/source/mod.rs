@@ -2,9 +2,10 @@
 
 pub mod bind;
 pub mod datagram;
+pub mod inherited;
 pub mod lock;
 mod nap;
-mod socket_file;
+pub mod socket_file;
 pub mod stream;
 pub mod udp;
 pub mod unixgram;
@@ -14,6 +15,7 @@ use crate::metric::harvest::Tally;
 use crate::runtime::sys::wake::Waker;
 use bind::BindError;
 use datagram::Datagrams;
+use inherited::{Inherited, Seat};
 use lock::Lock;
 use std::fmt;
 use std::io;
@@ -33,16 +35,17 @@ pub enum Listen {
 }
 
 impl Listen {
-    /// Binds it, for a worker on each of `cores`; a unix datagram socket has only one.
+    /// Binds it, for a worker on each of `cores`; a unix datagram socket has only one. Where its sockets are
+    /// among those inherited, it takes these.
     ///
     /// # Errors
     /// When the address does not resolve, is not this machine's, is taken, or may not be bound; when the
     /// process is out of descriptors.
-    pub fn bind(&self, cores: &[u32]) -> Result<Listener, BindError> {
+    pub fn bind(&self, cores: &[u32], inherited: &mut Inherited) -> Result<Listener, BindError> {
         match self {
-            Self::Udp(options) => udp::bind(options, cores),
-            Self::Stream(options) => stream::bind(options, cores.len()),
-            Self::Unixgram(options) => unixgram::bind(options),
+            Self::Udp(options) => udp::bind(options, cores, inherited),
+            Self::Stream(options) => stream::bind(options, cores.len(), inherited),
+            Self::Unixgram(options) => unixgram::bind(options, inherited),
         }
     }
 }
@@ -171,6 +174,33 @@ pub enum AnySource {
     Datagrams(Datagrams),
     /// Of TCP or a unix stream socket.
     Streams(Streams),
+}
+
+impl AnySource {
+    /// What a successor needs of it.
+    pub fn seat(&self) -> Seat {
+        match self {
+            Self::Datagrams(source) => source.seat(),
+            Self::Streams(source) => source.seat(),
+        }
+    }
+
+    /// Takes what came from the process before and waits to be taken, so that [`AnySource::connections`] has
+    /// it.
+    pub fn take_arrivals(&mut self) {
+        if let Self::Streams(source) = self {
+            source.take_arrivals();
+        }
+    }
+
+    /// The open connections, of one that has any.
+    pub fn connections(&self) -> impl Iterator<Item = stream::Open<'_>> {
+        let streams = match self {
+            Self::Datagrams(_) => None,
+            Self::Streams(source) => Some(source),
+        };
+        streams.into_iter().flat_map(Streams::connections)
+    }
 }
 
 impl Source for AnySource {

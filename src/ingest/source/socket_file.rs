@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Connections that wait to be accepted, for a socket of streams. The kernel cuts it at
@@ -20,13 +21,42 @@ const TURN_PAUSE: Duration = Duration::from_millis(1);
 
 /// The file of a bound socket, removed when dropped.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub struct SocketFile {
     path: PathBuf,
     /// Device and inode: whose file it is, should somebody else have put another one there.
     identity: (u64, u64),
+    /// It is a successor's now.
+    left: AtomicBool,
 }
 
 impl SocketFile {
+    /// The file of a socket that was bound by another process, which leaves it to this one. `None` when it is
+    /// not there: then there is nothing to remove.
+    pub fn inherited(path: &Path) -> Option<Self> {
+        let made = fs::symlink_metadata(path).ok()?;
+        Some(Self {
+            path: path.to_owned(),
+            identity: (made.dev(), made.ino()),
+            left: AtomicBool::new(false),
+        })
+    }
+
+    /// Leaves the file to a successor.
+    pub fn leave(&self) {
+        self.left.store(true, Ordering::Relaxed);
+    }
+
+    /// Binds a socket of streams for something else than metrics, for this user alone, and listens.
+    ///
+    /// # Errors
+    /// When the path cannot be bound.
+    pub fn listen(path: &Path) -> Result<(OwnedFd, Self), BindError> {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)
+            .map_err(|error| BindError::of_path("unix", path, error))?;
+        let (socket, file) = Self::bind(socket, Type::STREAM, path, Some(0o600))?;
+        Ok((socket.into(), file))
+    }
+
     /// Binds a socket of type `kind` to `path`, and listens when it is one of streams. A socket file that
     /// nobody listens to any more is replaced. With a mode the file never has a wider one, not even for a
     /// moment.
@@ -74,6 +104,7 @@ fn bind(
     let file = SocketFile {
         path: path.to_owned(),
         identity: (made.dev(), made.ino()),
+        left: AtomicBool::new(false),
     };
     if let Some(mode) = mode
         && made.mode() & 0o7777 != mode
@@ -132,6 +163,9 @@ fn make_way(path: &Path, address: &SockAddr, kind: Type) -> io::Result<()> {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
+        if self.left.load(Ordering::Relaxed) {
+            return;
+        }
         let is_ours = fs::symlink_metadata(&self.path)
             .is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
         if is_ours && let Err(error) = fs::remove_file(&self.path) {

@@ -2,12 +2,14 @@
 
 use super::bind::{self, BindError};
 use super::datagram::{Datagrams, Queue};
+use super::inherited::{Drops, Group, Inherited};
 use super::{Address, AnySource, Capacity, Listener};
 use crate::runtime::sys::socket::{self, Choice};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 /// One UDP listener: every worker of it binds its own `SO_REUSEPORT` socket.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,13 +57,20 @@ impl Default for Options {
     }
 }
 
-/// Binds a socket for the worker on each of `cores` to the same address.
-pub(super) fn bind(options: &Options, cores: &[u32]) -> Result<Listener, BindError> {
+/// Binds a socket for the worker on each of `cores` to the same address, unless they are inherited.
+pub(super) fn bind(
+    options: &Options,
+    cores: &[u32],
+    inherited: &mut Inherited,
+) -> Result<Listener, BindError> {
     let fail = |error: io::Error| {
         let shown = bind::shown(options.address.as_deref(), options.port);
         BindError::of_port("udp", &shown, error)
     };
     let address = resolve(options).map_err(fail)?;
+    if let Some(group) = inherited.take_at(true, &[address]) {
+        return take_over(options, group, cores).map_err(fail);
+    }
     // SO_REUSEPORT lets any process of this user join silently and take a share of the datagrams,
     // so a second daemon would go unnoticed. A socket without it finds whoever is there.
     // It keeps the port ours until the workers' sockets have it: bound alone, and only then with
@@ -80,16 +89,29 @@ pub(super) fn bind(options: &Options, cores: &[u32]) -> Result<Listener, BindErr
     }
     drop(probe);
     steer(&sockets, options.steering, cores);
+    let joined = |socket: &Socket| options.joined && take_joined(socket);
+    let sockets = sockets.into_iter().map(|socket| {
+        let joined = joined(&socket);
+        (Arc::new(socket.into()), Drops::default(), joined)
+    });
+    listener(options, address, sockets.collect()).map_err(fail)
+}
+
+/// The listener of these sockets, each with whether runs of datagrams come in one piece.
+fn listener(
+    options: &Options,
+    address: SocketAddr,
+    sockets: Vec<(Arc<OwnedFd>, Drops, bool)>,
+) -> io::Result<Listener> {
     let asked = options.receive_buffer;
     let mut granted = asked;
     let mut sources = Vec::with_capacity(sockets.len());
-    for socket in sockets {
-        granted = granted.min(grow_receive_buffer(&socket, asked).map_err(fail)?);
+    for (socket, drops, joined) in sockets {
+        granted = granted.min(grow_receive_buffer(&SockRef::from(&socket), asked)?);
         let accounts = socket::memory(socket.as_fd()).unwrap_or_default();
         let queue = Queue::Bytes(accounts.receive_buffer.into());
-        let joined = options.joined && take_joined(&socket);
-        let source = Datagrams::new(socket.into(), options.max_datagram, queue, joined, None);
-        sources.push(AnySource::Datagrams(source.map_err(fail)?));
+        let source = Datagrams::new((socket, drops), options.max_datagram, queue, joined, None);
+        sources.push(AnySource::Datagrams(source?));
     }
     Ok(Listener {
         address: Address::Udp(address),
@@ -98,9 +120,67 @@ pub(super) fn bind(options: &Options, cores: &[u32]) -> Result<Listener, BindErr
     })
 }
 
+/// The listener of sockets that somebody else has bound. Of those of a service manager more are made, where
+/// they allow it, or workers share them.
+fn take_over(options: &Options, mut group: Group, cores: &[u32]) -> io::Result<Listener> {
+    let address = bind::local(&SockRef::from(&group.sockets[0].0))?;
+    if !group.settled {
+        add_siblings(&mut group, address, cores.len());
+    }
+    group.spread(cores.len());
+    if !group.settled && group.is_shared(&group.sockets[0].0) {
+        log::warn!(
+            "udp {address}: its workers share a socket that was inherited, so the datagrams of one \
+             sender may be taken out of order; ReusePort=yes in the unit of the socket gives each a \
+             socket of its own"
+        );
+    }
+    let raw: Vec<_> = group.sockets.iter().map(|(socket, _)| socket).collect();
+    steer(&raw, options.steering, cores);
+    let sockets = group.sockets.into_iter().map(|(socket, drops)| {
+        // As it is: who reads it besides takes what comes as it began.
+        let joined = socket::takes_joined(socket.as_fd()).unwrap_or(false);
+        if group.settled && joined != options.joined {
+            log::warn!(
+                "udpGro: the sockets that were taken over stay as they were; a restart changes them"
+            );
+            return (socket, drops, joined);
+        }
+        let joined = joined || options.joined && take_joined(&SockRef::from(&socket));
+        (socket, drops, joined)
+    });
+    listener(options, address, sockets.collect())
+}
+
+/// Binds more sockets beside one that shares its port.
+fn add_siblings(group: &mut Group, address: SocketAddr, workers: usize) {
+    if !SockRef::from(&group.sockets[0].0)
+        .reuse_port()
+        .unwrap_or(false)
+    {
+        return;
+    }
+    while group.sockets.len() < workers {
+        let sibling = open(address, true).and_then(|socket| {
+            // Left on, it would let any process in.
+            socket.set_reuse_address(false)?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        });
+        match sibling {
+            Ok(socket) => {
+                let socket = (Arc::new(socket.into()), Drops::default());
+                group.sockets.push(socket);
+            }
+            // Bound by another user, likely: the kernel lets only that one join.
+            Err(_) => return,
+        }
+    }
+}
+
 /// Tells the kernel which worker gets a datagram, where it is not to go by sender. A kernel that does not
 /// know how is no reason not to start: all is taken then too, only otherwise spread.
-fn steer(sockets: &[Socket], steering: Steering, cores: &[u32]) {
+fn steer(sockets: &[impl AsFd], steering: Steering, cores: &[u32]) {
     let choice = match steering {
         Steering::Flow => return,
         Steering::Spread => Choice::Random,
@@ -189,11 +269,11 @@ mod tests {
 
     #[test]
     fn workers_share_one_port_and_a_second_daemon_is_refused() {
-        let listener = bind(&loopback(0), &[0, 1, 2]).expect("bind");
+        let listener = bind(&loopback(0), &[0, 1, 2], &mut Inherited::default()).expect("bind");
         assert_eq!(listener.sources.len(), 3);
         let address = port_of(&listener);
         assert_ne!(address.port(), 0);
-        let error = bind(&loopback(address.port()), &[0])
+        let error = bind(&loopback(address.port()), &[0], &mut Inherited::default())
             .expect_err("taken")
             .to_string();
         assert!(
@@ -210,8 +290,9 @@ mod tests {
     #[test]
     fn of_two_that_start_at_once_one_has_the_port() {
         for _ in 0..50 {
-            let port = port_of(&bind(&loopback(0), &[0]).expect("bind")).port();
-            let start = || bind(&loopback(port), &[0, 1, 2, 3]).ok();
+            let port =
+                port_of(&bind(&loopback(0), &[0], &mut Inherited::default()).expect("bind")).port();
+            let start = || bind(&loopback(port), &[0, 1, 2, 3], &mut Inherited::default()).ok();
             let (first, second) = std::thread::scope(|scope| {
                 let other = scope.spawn(start);
                 (start(), other.join().expect("no panic"))
@@ -226,7 +307,9 @@ mod tests {
             address: Some("192.0.2.1".into()),
             ..loopback(0)
         };
-        let error = bind(&options, &[0]).expect_err("not ours").to_string();
+        let error = bind(&options, &[0], &mut Inherited::default())
+            .expect_err("not ours")
+            .to_string();
         assert!(
             error.contains("this machine has no such address"),
             "{error}"
@@ -239,7 +322,7 @@ mod tests {
             steering,
             ..loopback(0)
         };
-        let mut listener = bind(&options, cores).expect("bind");
+        let mut listener = bind(&options, cores, &mut Inherited::default()).expect("bind");
         let sender = UdpSocket::bind("127.0.0.1:0").expect("bind");
         for _ in 0..300 {
             sender.send_to(b"a:1|c", port_of(&listener)).expect("send");
@@ -272,7 +355,7 @@ mod tests {
             max_datagram: 512,
             ..loopback(0)
         };
-        let mut listener = bind(&options, &[0]).expect("bind");
+        let mut listener = bind(&options, &[0], &mut Inherited::default()).expect("bind");
         let sender = UdpSocket::bind("127.0.0.1:0").expect("bind");
         sender.connect(port_of(&listener)).expect("connect");
         let send = |size: u16, datagrams: &[Vec<u8>]| {
@@ -317,7 +400,7 @@ mod tests {
 
     #[test]
     fn a_drain_brings_all_that_is_queued() {
-        let mut listener = bind(&loopback(0), &[0]).expect("bind");
+        let mut listener = bind(&loopback(0), &[0], &mut Inherited::default()).expect("bind");
         let sender = UdpSocket::bind("127.0.0.1:0").expect("bind");
         for n in 0..100u8 {
             sender.send_to(&[n], port_of(&listener)).expect("send");

@@ -2,11 +2,13 @@
 
 use super::bind::BindError;
 use super::datagram::{Datagrams, Queue};
+use super::inherited::{Drops, Inherited};
 use super::socket_file::SocketFile;
 use super::{Address, AnySource, Capacity, Listener};
 use socket2::{Domain, Socket, Type};
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// One unix datagram listener.
 ///
@@ -27,20 +29,30 @@ const QUEUE_DEFAULT: u64 = 10;
 
 /// Binds the socket, for one worker: two that share it would take the datagrams of one sender out of order,
 /// and gauges live by the order.
-pub(super) fn bind(options: &Options) -> Result<Listener, BindError> {
+pub(super) fn bind(options: &Options, inherited: &mut Inherited) -> Result<Listener, BindError> {
     let fail = |error| BindError::of_path("unixgram", &options.path, error);
-    let socket = Socket::new(Domain::UNIX, Type::DGRAM, None).map_err(fail)?;
-    let (socket, file) = SocketFile::bind(socket, Type::DGRAM, &options.path, options.mode)?;
+    let (socket, file) = match inherited.take_path(false, &options.path) {
+        Some(mut group) => {
+            let file = group.settled.then(|| SocketFile::inherited(&options.path));
+            (group.sockets.swap_remove(0), file.flatten())
+        }
+        None => {
+            let socket = Socket::new(Domain::UNIX, Type::DGRAM, None).map_err(fail)?;
+            let (socket, file) =
+                SocketFile::bind(socket, Type::DGRAM, &options.path, options.mode)?;
+            ((Arc::new(socket.into()), Drops::default()), Some(file))
+        }
+    };
     let queue = fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen")
         .ok()
         .and_then(|text| text.trim().parse().ok())
         .unwrap_or(QUEUE_DEFAULT);
     let source = Datagrams::new(
-        socket.into(),
+        socket,
         options.max_datagram,
         Queue::Datagrams(queue),
         false,
-        Some(file),
+        file.map(Arc::new),
     );
     Ok(Listener {
         address: Address::Unixgram(options.path.clone()),

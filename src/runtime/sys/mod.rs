@@ -9,6 +9,7 @@ pub mod discard;
 pub mod host;
 pub mod limit;
 pub mod memory;
+pub mod pass;
 pub mod poll;
 pub mod privilege;
 pub mod receive;

@@ -166,11 +166,20 @@ pub fn unread(socket: BorrowedFd<'_>) -> io::Result<usize> {
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
-/// The process that connected a unix stream socket (`SO_PEERCRED`), for naming it.
+/// Who is at the other end of a unix stream socket, as of when it connected or listened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Its process.
+    pub process: i32,
+    /// The user that acts as.
+    pub user: u32,
+}
+
+/// The process at the other end of a unix stream socket (`SO_PEERCRED`).
 ///
 /// # Errors
 /// What getsockopt(2) says.
-pub fn peer_process(socket: BorrowedFd<'_>) -> io::Result<i32> {
+pub fn peer(socket: BorrowedFd<'_>) -> io::Result<Peer> {
     let mut peer = libc::ucred {
         pid: 0,
         uid: 0,
@@ -189,7 +198,32 @@ pub fn peer_process(socket: BorrowedFd<'_>) -> io::Result<i32> {
         )
     };
     super::check(result)?;
-    Ok(peer.pid)
+    Ok(Peer {
+        process: peer.pid,
+        user: peer.uid,
+    })
+}
+
+/// Whether runs of datagrams come in one piece ([`take_joined`]).
+///
+/// # Errors
+/// What getsockopt(2) says; kernels before 5.0 do not know the option.
+pub fn takes_joined(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut on: libc::c_int = 0;
+    let mut size = size_of_val(&on) as libc::socklen_t;
+    // SAFETY: `on` and `size` live across the call, `size` is the length of `on` in bytes, and the kernel
+    // writes at most that many.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_UDP,
+            libc::UDP_GRO,
+            (&raw mut on).cast(),
+            &mut size,
+        )
+    };
+    super::check(result)?;
+    Ok(on != 0)
 }
 
 /// Whether a stream's peer has closed or reset the connection, as far as is known by now. Does not wait, and
@@ -265,8 +299,9 @@ mod tests {
     #[test]
     fn a_peer_is_named_by_its_process() {
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
-        let process = peer_process(ours.as_fd()).expect("SO_PEERCRED");
-        assert_eq!(process, std::process::id().cast_signed());
+        let peer = peer(ours.as_fd()).expect("SO_PEERCRED");
+        assert_eq!(peer.process, std::process::id().cast_signed());
+        assert_eq!(peer.user, crate::runtime::sys::pass::effective_user());
     }
 
     #[test]

@@ -36,6 +36,23 @@ impl Frames {
         Self { max_packet, tail }
     }
 
+    /// In the middle of a packet that another process has read so far.
+    ///
+    /// # Errors
+    /// When its length is more than a packet may have here.
+    pub(super) fn resume(max_packet: usize, tail: Vec<u8>) -> Result<Self, BadLength> {
+        let frames = Self { max_packet, tail };
+        if let Some(length) = frames.tail.first_chunk() {
+            frames.length(*length)?;
+        }
+        Ok(frames)
+    }
+
+    /// The packet so far.
+    pub(super) fn so_far(&self) -> &[u8] {
+        &self.tail
+    }
+
     /// Bytes of room the next read must leave in front.
     pub fn held(&self) -> usize {
         self.tail.len()
@@ -182,6 +199,27 @@ mod tests {
         assert_eq!(whole, Some(4..100_004));
         assert_eq!(frames.held(), 2);
         assert!(frames.tail.capacity() < TAIL_KEPT);
+    }
+
+    #[test]
+    fn another_process_goes_on_in_the_middle_of_a_packet() {
+        let whole = framed(b"abcd");
+        for cut in 0..whole.len() {
+            let mut frames = Frames::resume(4, whole[..cut].to_vec()).expect("short enough");
+            assert_eq!(frames.so_far(), &whole[..cut]);
+            let mut space = vec![b'#'; cut];
+            space.extend_from_slice(&whole[cut..]);
+            let mut found = None;
+            frames
+                .take(&mut space, |packet| found = Some(packet))
+                .expect("fine");
+            assert_eq!(
+                found.map(|packet| space[packet].to_vec()),
+                Some(b"abcd".to_vec())
+            );
+        }
+        let long = Frames::resume(3, whole).expect_err("too long here");
+        assert_eq!(long, BadLength(4));
     }
 
     proptest! {

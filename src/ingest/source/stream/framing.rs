@@ -37,6 +37,22 @@ impl Framing {
         }
     }
 
+    /// In the middle of a line that another process has read so far. Beside it 1, when it is too long here.
+    pub(super) fn resume(max_line: usize, tail: Vec<u8>, skipping: bool) -> (Self, u64) {
+        let mut framing = Self {
+            max_line,
+            tail: Vec::new(),
+            skipping,
+        };
+        let long = framing.keep(&tail);
+        (framing, long)
+    }
+
+    /// The line so far, and whether it was too long.
+    pub(super) fn so_far(&self) -> (&[u8], bool) {
+        (&self.tail, self.skipping)
+    }
+
     /// Bytes of room the next read must leave in front.
     pub fn held(&self) -> usize {
         self.tail.len()
@@ -202,6 +218,21 @@ mod tests {
         assert_eq!(framing.take(&mut space).lines, 0..100_001);
         assert_eq!(framing.held(), 4);
         assert!(framing.tail.capacity() < TAIL_KEPT);
+    }
+
+    #[test]
+    fn another_process_goes_on_in_the_middle_of_a_line() {
+        let (mut framing, long) = Framing::resume(4, b"12".to_vec(), false);
+        assert_eq!((framing.so_far(), long), ((&b"12"[..], false), 0));
+        let mut space = *b"##34\n5";
+        assert_eq!(framing.take(&mut space).lines, 0..5);
+        assert_eq!(&space[..5], b"1234\n");
+        // What is allowed there may be too long here; what was too long there is so to its end.
+        let (framing, long) = Framing::resume(4, b"12345".to_vec(), false);
+        assert_eq!((framing.so_far(), long), ((&b""[..], true), 1));
+        let (mut framing, long) = Framing::resume(4, Vec::new(), true);
+        let mut space = *b"6\n7\n";
+        assert_eq!((framing.take(&mut space).lines, long), (2..4, 0));
     }
 
     proptest! {

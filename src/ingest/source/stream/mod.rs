@@ -8,16 +8,18 @@ mod streams;
 mod tests;
 
 pub use gate::kept_back;
-pub use streams::Streams;
+pub use streams::{Open, Streams};
 
 use super::bind::{self, BindError};
+use super::inherited::{Group, Inherited};
 use super::socket_file::{BACKLOG, SocketFile};
 use super::{Address, AnySource, Capacity, Listener};
 use crate::runtime::sys;
 use gate::Gate;
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,34 +79,56 @@ const KEEPALIVE_TIMES: u32 = 4;
 /// What a worker needs to listen.
 #[derive(Debug)]
 struct Door {
-    socket: Socket,
+    socket: Arc<OwnedFd>,
     /// Other workers wait for the same socket.
     shared: bool,
     /// Where a unix socket stands in the file system; removed by the last who has it.
-    _file: Option<Arc<SocketFile>>,
+    file: Option<Arc<SocketFile>>,
 }
 
 /// Binds the listener for `workers` workers: over TCP each has a `SO_REUSEPORT` socket of its own, a unix
-/// socket is one that all of them accept from.
-pub(super) fn bind(options: &Options, workers: usize) -> Result<Listener, BindError> {
+/// socket is one that all of them accept from. Those that are inherited are taken as they are.
+pub(super) fn bind(
+    options: &Options,
+    workers: usize,
+    inherited: &mut Inherited,
+) -> Result<Listener, BindError> {
     let (address, doors) = match &options.at {
         At::Tcp { address, port } => {
             let name = address.as_deref();
-            let (bound, sockets) = tcp(name, *port, workers)
-                .map_err(|error| BindError::of_port("tcp", &bind::shown(name, *port), error))?;
-            let door = |socket| Door {
-                socket,
-                shared: false,
-                _file: None,
+            let fail = |error| BindError::of_port("tcp", &bind::shown(name, *port), error);
+            let wanted = wanted(name, *port).map_err(fail)?;
+            let (bound, doors) = match inherited.take_at(false, &wanted) {
+                Some(group) => {
+                    let bound = bind::local(&SockRef::from(&group.sockets[0].0)).map_err(fail)?;
+                    (bound, take_over(group, workers, None))
+                }
+                None => {
+                    let (bound, sockets) = tcp(name, *port, workers).map_err(fail)?;
+                    let door = |socket: Socket| Door {
+                        socket: Arc::new(socket.into()),
+                        shared: false,
+                        file: None,
+                    };
+                    (bound, sockets.into_iter().map(door).collect())
+                }
             };
-            (Address::Tcp(bound), sockets.into_iter().map(door).collect())
+            (Address::Tcp(bound), doors)
         }
         At::Unix { path, mode } => {
             let address = match options.parting {
                 Parting::Lines { .. } => Address::Unix(path.clone()),
                 Parting::Lengths { .. } => Address::Unixstream(path.clone()),
             };
-            (address, unix(path, *mode, workers)?)
+            let doors = match inherited.take_path(true, path) {
+                Some(group) => {
+                    // The service manager removes its own.
+                    let file = group.settled.then(|| SocketFile::inherited(path));
+                    take_over(group, workers, file.flatten())
+                }
+                None => unix(path, *mode, workers)?,
+            };
+            (address, doors)
         }
     };
     // The usual limit of 1024 is below what the connections allowed need. Where it cannot be raised,
@@ -131,6 +155,29 @@ pub(super) fn bind(options: &Options, workers: usize) -> Result<Listener, BindEr
             parting: options.parting,
         },
     })
+}
+
+/// The doors at sockets that somebody else has bound.
+fn take_over(mut group: Group, workers: usize, file: Option<SocketFile>) -> Vec<Door> {
+    group.spread(workers);
+    let file = file.map(Arc::new);
+    let door = |(socket, _): &(Arc<OwnedFd>, _)| Door {
+        shared: group.is_shared(socket),
+        socket: socket.clone(),
+        file: file.clone(),
+    };
+    group.sockets.iter().map(door).collect()
+}
+
+/// The addresses that sockets of TCP may be inherited at.
+fn wanted(name: Option<&str>, port: u16) -> io::Result<Vec<SocketAddr>> {
+    match name {
+        Some(name) => Ok(vec![bind::resolve(name, port)?[0]]),
+        None => Ok(vec![
+            (Ipv6Addr::UNSPECIFIED, port).into(),
+            (Ipv4Addr::UNSPECIFIED, port).into(),
+        ]),
+    }
 }
 
 fn tcp(name: Option<&str>, port: u16, workers: usize) -> io::Result<(SocketAddr, Vec<Socket>)> {
@@ -189,16 +236,11 @@ fn unix(path: &Path, mode: Option<u32>, workers: usize) -> Result<Vec<Door>, Bin
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(fail)?;
     let (socket, file) = SocketFile::bind(socket, Type::STREAM, path, mode)?;
     socket.set_nonblocking(true).map_err(fail)?;
-    let file = Arc::new(file);
-    let door = |_| {
-        Ok(Door {
-            socket: socket.try_clone()?,
-            shared: workers > 1,
-            _file: Some(file.clone()),
-        })
+    let (socket, file) = (Arc::new(OwnedFd::from(socket)), Arc::new(file));
+    let door = |_| Door {
+        socket: socket.clone(),
+        shared: workers > 1,
+        file: Some(file.clone()),
     };
-    (0..workers)
-        .map(door)
-        .collect::<io::Result<_>>()
-        .map_err(fail)
+    Ok((0..workers).map(door).collect())
 }

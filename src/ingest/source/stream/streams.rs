@@ -12,17 +12,19 @@ use super::gate::{Gate, Place};
 use super::{Door, Parting};
 use crate::ingest::packet::{Batch, Filled, Refill};
 use crate::ingest::source::Source;
+use crate::ingest::source::inherited::{Arrival, Drops, Seat};
 use crate::metric::harvest::{StreamTally, Tally};
 use crate::runtime::sys;
 use crate::runtime::sys::poll::{Events, Poll};
 use crate::runtime::sys::socket;
 use crate::runtime::sys::wake::Waker;
-use socket2::{SockAddr, Socket};
+use crossbeam::channel::{Receiver, Sender, unbounded};
+use socket2::{SockAddr, SockRef, Socket};
 use std::fmt;
 use std::io::{self, Read};
 use std::mem;
 use std::net::Shutdown;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -47,6 +49,8 @@ pub struct Streams {
     events: Events,
     waker: Waker,
     door: Door,
+    /// Connections of the process before come here.
+    arrivals: (Sender<Arrival>, Receiver<Arrival>),
     /// Until when the listening socket is left alone.
     door_rests: Option<Instant>,
     gate: Arc<Gate>,
@@ -67,6 +71,17 @@ struct Connection {
     socket: Socket,
     parts: Parts,
     _place: Place,
+}
+
+/// An open connection, for a successor.
+#[derive(Debug)]
+pub struct Open<'s> {
+    /// Its socket.
+    pub socket: BorrowedFd<'s>,
+    /// The line or packet so far.
+    pub held: &'s [u8],
+    /// The line so far was too long: the rest of it is dropped.
+    pub skipping: bool,
 }
 
 /// What a connection is in the middle of.
@@ -99,8 +114,8 @@ impl fmt::Display for Peer<'_> {
         {
             return write!(f, "{address}");
         }
-        match socket::peer_process(self.0.as_fd()) {
-            Ok(process) if process > 0 => write!(f, "process {process}"),
+        match socket::peer(self.0.as_fd()) {
+            Ok(peer) if peer.process > 0 => write!(f, "process {}", peer.process),
             _ => f.write_str("a client"),
         }
     }
@@ -159,6 +174,7 @@ impl Streams {
             events: Events::new(ROUND),
             waker,
             door,
+            arrivals: unbounded(),
             door_rests: None,
             gate,
             parting,
@@ -183,6 +199,8 @@ impl Streams {
             match self.events.token(event) {
                 WAKER => {
                     self.waker.reset();
+                    // They may have something to say, which a drain must not leave.
+                    self.brought |= self.take_arrivals();
                     continue;
                 }
                 DOOR => self.accept(),
@@ -205,9 +223,7 @@ impl Streams {
                 }
                 return;
             }
-            let taken = self
-                .door
-                .socket
+            let taken = SockRef::from(&self.door.socket)
                 .accept()
                 .and_then(|(socket, _)| self.admit(socket));
             match taken {
@@ -228,14 +244,21 @@ impl Streams {
             return Ok(());
         };
         socket.set_nonblocking(true)?;
+        let parts = match self.parting {
+            Parting::Lines { max } => Parts::Lines(Framing::new(max)),
+            Parting::Lengths { max } => Parts::Lengths(Frames::new(max)),
+        };
+        self.add(socket, parts, place)?;
+        self.counts.accepted += 1;
+        Ok(())
+    }
+
+    fn add(&mut self, socket: Socket, parts: Parts, place: Place) -> io::Result<()> {
         let token = self.free.last().copied().unwrap_or(self.connections.len());
         self.poll.add(socket.as_fd(), token as u64, false)?;
         let connection = Some(Connection {
             socket,
-            parts: match self.parting {
-                Parting::Lines { max } => Parts::Lines(Framing::new(max)),
-                Parting::Lengths { max } => Parts::Lengths(Frames::new(max)),
-            },
+            parts,
             _place: place,
         });
         if self.free.pop().is_some() {
@@ -243,8 +266,77 @@ impl Streams {
         } else {
             self.connections.push(connection);
         }
-        self.counts.accepted += 1;
         Ok(())
+    }
+
+    /// Takes the connections of the process before that wait to be taken. Whether there were any.
+    pub(in crate::ingest) fn take_arrivals(&mut self) -> bool {
+        let mut any = false;
+        while let Ok(arrival) = self.arrivals.1.try_recv() {
+            self.take_over(arrival);
+            any = true;
+        }
+        any
+    }
+
+    /// Goes on with a connection where the process before left off.
+    #[cold]
+    fn take_over(&mut self, arrival: Arrival) {
+        let socket = Socket::from(arrival.socket);
+        let begun = u64::from(!arrival.held.is_empty());
+        let Some(place) = self.gate.enter() else {
+            self.counts.refused += 1;
+            self.cut(begun);
+            self.gate.say_full(Peer(&socket));
+            return;
+        };
+        let parts = match self.parting {
+            Parting::Lines { max } => {
+                let (framing, long) = Framing::resume(max, arrival.held, arrival.skipping);
+                self.counts.long_lines += long;
+                Parts::Lines(framing)
+            }
+            Parting::Lengths { max } => match Frames::resume(max, arrival.held) {
+                Ok(frames) => Parts::Lengths(frames),
+                Err(BadLength(length)) => {
+                    self.counts.bad_lengths += 1;
+                    self.gate.say_bad_length(length, Peer(&socket));
+                    return;
+                }
+            },
+        };
+        let added = socket
+            .set_nonblocking(true)
+            .and_then(|()| self.add(socket, parts, place));
+        if let Err(error) = added {
+            self.counts.resets += 1;
+            self.cut(begun);
+            self.gate.say_cut(&error);
+        }
+    }
+
+    /// The open connections.
+    pub(in crate::ingest) fn connections(&self) -> impl Iterator<Item = Open<'_>> {
+        self.connections.iter().flatten().map(|connection| {
+            let (held, skipping) = match &connection.parts {
+                Parts::Lines(framing) => framing.so_far(),
+                Parts::Lengths(frames) => (frames.so_far(), false),
+            };
+            Open {
+                socket: connection.socket.as_fd(),
+                held,
+                skipping,
+            }
+        })
+    }
+
+    pub(in crate::ingest) fn seat(&self) -> Seat {
+        Seat {
+            socket: self.door.socket.clone(),
+            drops: Drops::default(),
+            file: self.door.file.clone(),
+            arrivals: Some(self.arrivals.0.clone()),
+        }
     }
 
     /// Leaves the listening socket alone for a while: it stays readable, and waiting for it would not wait.
@@ -317,17 +409,20 @@ impl Streams {
         self.close(token);
     }
 
+    fn cut(&mut self, begun: u64) {
+        match self.parting {
+            Parting::Lines { .. } => self.counts.cut_lines += begun,
+            Parting::Lengths { .. } => self.counts.cut_packets += begun,
+        }
+    }
+
     /// Closes a connection. A line it is still in the middle of is dropped: it has a value only at its end,
     /// and half of `12345|ms|@0.1` is another one. So is a packet.
     fn close(&mut self, token: usize) {
         let Some(connection) = self.connections[token].take() else {
             return;
         };
-        let cut = match &connection.parts {
-            Parts::Lines(_) => &mut self.counts.cut_lines,
-            Parts::Lengths(_) => &mut self.counts.cut_packets,
-        };
-        *cut += u64::from(connection.parts.held() > 0);
+        self.cut(u64::from(connection.parts.held() > 0));
         drop(connection);
         self.free.push(token);
         if self.door_rests.is_some() {
@@ -394,7 +489,7 @@ impl Source for Streams {
     fn turn_away(&mut self) {
         // As many as can wait. Whoever comes later than that finds nobody.
         for _ in 0..BACKLOG {
-            match self.door.socket.accept() {
+            match SockRef::from(&self.door.socket).accept() {
                 Ok(_) => self.counts.refused += 1,
                 Err(error) if sys::is_of_one_connection(&error) => {}
                 Err(_) => return,

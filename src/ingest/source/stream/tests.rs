@@ -5,6 +5,7 @@ use super::streams::PIECE;
 use super::*;
 use crate::ingest::packet::Batch;
 use crate::ingest::source::Source;
+use crate::ingest::source::inherited::{Arrival, Inherited};
 use crate::metric::harvest::{StreamTally, Tally};
 use socket2::SockRef;
 use std::io::{Read, Write};
@@ -27,7 +28,7 @@ impl Bench {
             parting: Parting::Lines { max: max_line },
             max_connections,
         };
-        let mut listener = bind(&options, 1).expect("bind");
+        let mut listener = bind(&options, 1, &mut Inherited::default()).expect("bind");
         let source = listener.sources.pop().expect("one worker");
         Self {
             address: listener.address.socket().expect("a port"),
@@ -276,7 +277,9 @@ fn a_second_listener_is_refused_and_the_port_is_free_again_at_once() {
         parting: Parting::Lines { max: 64 },
         max_connections: 1,
     };
-    let error = bind(&options, 2).expect_err("taken").to_string();
+    let error = bind(&options, 2, &mut Inherited::default())
+        .expect_err("taken")
+        .to_string();
     let expected = format!("cannot listen on tcp {}: ", bench.address);
     assert!(error.starts_with(&expected), "{error}");
     assert!(
@@ -288,7 +291,13 @@ fn a_second_listener_is_refused_and_the_port_is_free_again_at_once() {
     bench.drain();
     drop(bench);
     drop(client);
-    assert_eq!(bind(&options, 2).expect("free again").sources.len(), 2);
+    assert_eq!(
+        bind(&options, 2, &mut Inherited::default())
+            .expect("free again")
+            .sources
+            .len(),
+        2
+    );
 }
 
 #[test]
@@ -304,7 +313,7 @@ fn every_worker_may_accept_from_a_unix_socket() {
         parting: Parting::Lines { max: 64 },
         max_connections: 1,
     };
-    let mut listener = bind(&options, 2).expect("bind");
+    let mut listener = bind(&options, 2, &mut Inherited::default()).expect("bind");
     let mut counts = StreamTally::default();
     for turn in [0, 1] {
         let source = &mut listener.sources[turn];
@@ -326,4 +335,35 @@ fn every_worker_may_accept_from_a_unix_socket() {
     drop(listener);
     assert!(!path.exists());
     let _ = std::fs::remove_dir(&directory);
+}
+
+#[test]
+fn a_connection_goes_on_with_a_successor_in_the_middle_of_a_line() {
+    let (mut before, mut after) = (Bench::new(64, 10), Bench::new(64, 10));
+    let mut client = before.client();
+    assert_eq!(before.write(&mut client, &["a:1|c\nb:2"]), ["a:1|c\n"]);
+    let arrivals = after.source.seat().arrivals.expect("one of streams");
+    for open in before.source.connections() {
+        let socket = open.socket.try_clone_to_owned().expect("a copy");
+        let (held, skipping) = (open.held.to_vec(), open.skipping);
+        let arrival = Arrival {
+            socket,
+            held,
+            skipping,
+        };
+        arrivals.send(arrival).expect("it is open");
+    }
+    assert_eq!(after.source.connections().count(), 0);
+    after.source.waker().wake();
+    client.write_all(b"|c\nc:3|c\n").expect("write");
+    // A drain that finds the connection reads it, too: at a stop nobody would later.
+    assert_eq!(after.drain(), ["b:2|c\nc:3|c\n"]);
+    assert_eq!(
+        after.counts(),
+        StreamTally::default(),
+        "it was accepted once"
+    );
+    drop(client);
+    after.source.take_arrivals();
+    assert_eq!(after.source.connections().count(), 1);
 }
