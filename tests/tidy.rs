@@ -31,7 +31,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ),
     ("proxy", &["admin", "ingest", "metric", "runtime"]),
     ("state", &["metric", "runtime"]),
-    ("takeover", &["metric", "runtime", "state"]),
+    ("takeover", &["metric", "runtime"]),
     ("deliver", &["metric", "runtime"]),
     ("flush", &["metric", "runtime"]),
     ("ingest", &["metric", "runtime"]),

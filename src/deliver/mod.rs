@@ -227,9 +227,9 @@ impl Runners {
         self.replace(backends, limits, totals)
     }
 
-    /// Leaves what is on disk alone to a successor, and tells the running totals of the first backend that has
-    /// any, with all flushes that wait for it in memory: whether they are delivered yet, or go to the disk,
-    /// or never are. Another takeover may come to nothing: [`Runners::go_on`].
+    /// Leaves what is on disk alone to a successor, and tells the running totals of the first backend that
+    /// has any, with all flushes that wait for it in memory, whether they are delivered yet, or go to the
+    /// disk, or never are. The takeover may come to nothing: [`Runners::go_on`].
     pub fn leave(&self) -> Option<Totals> {
         // First: what is read from the disk until then is among those that wait.
         let all = || self.retired.iter().chain(&self.running);

@@ -6,8 +6,8 @@
 //! and [`retired`] are numbers whose names are gone.
 //! [`copied`] goes past all that: datagrams as they came, from `ingest` to the repeater in `deliver`.
 //! [`prefixes`] tells under which of them names grow.
-//! [`handover`] is how a harvest gets from the one to the other. [`carried`] is an open interval on its way to
-//! the process that takes over. [`kept`] is what `flush` and `deliver` leave for the next process.
+//! [`handover`] is how a harvest gets from the one to the other. [`carried`] is an open interval on its way
+//! to the process that takes over. [`kept`] is what `flush` and `deliver` leave for the next process.
 
 pub mod carried;
 pub mod cell;
