@@ -382,10 +382,8 @@ impl State {
     }
 
     /// Merges in what [`State::carry`] moved out in another process; `id` tells which name has which number
-    /// here. A name without anything is not asked for. What found no room is counted as in
-    /// [`State::absorb`]: limits may be others than there.
-    pub fn adopt(&mut self, carried: Carried, id: impl Fn(Kind, &Name) -> NameId) -> Crowd {
-        let mut crowd = Crowd::default();
+    /// here. A name without anything is not asked for. Limits may be others than there: all of it stays.
+    pub fn adopt(&mut self, carried: Carried, id: impl Fn(Kind, &Name) -> NameId) {
         let Carried {
             counters,
             timers,
@@ -406,7 +404,12 @@ impl State {
                 _ => counters.get(row as usize).map(|row| &row.name),
             };
             if let Some(name) = name {
-                crowd[kind as usize] += self.stamped(kind, id(kind, name), at, point);
+                let id = id(kind, name);
+                self.touch(kind, id);
+                let known = self.points.entry((kind, id, at));
+                known
+                    .and_modify(|known| known.merge(kind, point))
+                    .or_insert(point);
             }
         }
         let mut counts = self.key_counts.take();
@@ -454,26 +457,16 @@ impl State {
             };
             let id = id(Kind::Set, &row.name);
             note(Kind::Set, id, row.unreported);
-            let most = self.max_set_members;
-            crowd[Kind::Set as usize] += self.sets.adopt(id, &row).unite(members, most);
+            self.sets.adopt(id, &row).unite(members, usize::MAX);
         }
         self.key_counts = counts;
-        crowd
     }
 
-    /// Takes in a value with a time of its own. How many found no room.
-    fn stamped(&mut self, kind: Kind, id: NameId, at: i64, point: Point) -> u64 {
+    fn touch(&mut self, kind: Kind, id: NameId) {
         match kind {
             Kind::Gauge => self.gauges.touch(id),
             _ => self.counters.touch(id),
         }
-        let has_room = self.points.len() < POINTS_MAX;
-        match self.points.entry((kind, id, at)) {
-            Entry::Occupied(mut known) => known.get_mut().merge(kind, point),
-            Entry::Vacant(free) if has_room => drop(free.insert(point)),
-            Entry::Vacant(_) => return 1,
-        }
-        0
     }
 
     /// Merges one worker's harvest in; the harvest is left empty but for its tally. What found no room beside
@@ -519,7 +512,13 @@ impl State {
             crowd[Kind::Set as usize] += self.sets.hit(id, hits).unite(cell, most);
         }
         for part in harvest.points.drain(..) {
-            crowd[part.kind as usize] += self.stamped(part.kind, part.id, part.at, part.point);
+            self.touch(part.kind, part.id);
+            let has_room = self.points.len() < POINTS_MAX;
+            match self.points.entry((part.kind, part.id, part.at)) {
+                Entry::Occupied(mut known) => known.get_mut().merge(part.kind, part.point),
+                Entry::Vacant(free) if has_room => drop(free.insert(part.point)),
+                Entry::Vacant(_) => crowd[part.kind as usize] += 1,
+            }
         }
         crowd
     }

@@ -16,7 +16,7 @@ use crate::metric::carried::{Carried, Interval};
 use crate::metric::handover::{Asking, Silence, collect};
 use crate::metric::harvest::{Harvest, Tally};
 use crate::metric::kept::Shelf;
-use crate::metric::meter::{Outside, Totals, taken_and_dropped};
+use crate::metric::meter::{Outside, Totals};
 use crate::metric::registry::{Name, NameId, Registry};
 use crate::metric::sample::Kind;
 use crate::metric::set::MEMBERS_MAX;
@@ -485,8 +485,9 @@ impl Flusher {
     }
 
     /// Goes on with an interval that [`Flusher::carry`] moved out in another process: it ends when it was to
-    /// end there. `id` tells which name has which number here. What finds no room here is counted as dropped.
-    pub fn adopt(&mut self, mut carried: Carried, id: impl Fn(Kind, &Name) -> NameId) {
+    /// end there. `id` tells which name has which number here. Limits are for what comes: all of this
+    /// stays.
+    pub fn adopt(&mut self, carried: Carried, id: impl Fn(Kind, &Name) -> NameId) {
         let Interval {
             length_ms,
             align,
@@ -504,18 +505,10 @@ impl Flusher {
         self.statistics = Statistics::new(&self.options);
         let latest_ms = self.clock.steady_ms().saturating_add(length_ms);
         self.next_ms = ends_ms.min(latest_ms);
-        let mut meters = std::mem::take(&mut carried.meters);
-        let crowd = self.state.adopt(carried, id);
-        for (kind, left_out) in Kind::ALL.into_iter().zip(crowd) {
-            let (taken, dropped) = taken_and_dropped(kind);
-            if let Some((_, count)) = meters.iter_mut().find(|(meter, _)| meter == taken) {
-                *count = count.saturating_sub(left_out);
-            }
-            meters.push((dropped.to_owned(), left_out));
-        }
-        for (meter, count) in &meters {
+        for (meter, count) in &carried.meters {
             self.outside.carried.add(meter, *count);
         }
+        self.state.adopt(carried, id);
     }
 
     /// Asks every worker for a harvest and takes them in.
@@ -724,6 +717,86 @@ mod tests {
         });
         // One before the answers, one before the order, and the last one.
         assert_eq!(flushes, 3);
+    }
+
+    #[test]
+    fn an_interval_goes_on_elsewhere_whatever_the_limits_and_as_idle_as_it_was() {
+        let options = |max_set_members| Options {
+            idle_flushes: 3,
+            max_set_members,
+            ..Options::default()
+        };
+        let flusher = |options: Options, registry: &Arc<Registry>| {
+            let link = Link {
+                epoch: Arc::default(),
+                full: crossbeam::channel::never(),
+                empty: Arc::new(ArrayQueue::new(1)),
+                workers: Vec::new(),
+            };
+            let clock = Clock::Manual(crate::runtime::clock::Manual::new(5000));
+            Flusher::new(options, clock, registry.clone(), link, Arc::default())
+        };
+        let (here, there) = (Arc::new(Registry::new()), Arc::new(Registry::new()));
+        let mut old = flusher(options(3), &here);
+        let hit = |kind, name| (here.id(kind, name), 1);
+        let mut harvest = Harvest::default();
+        let (id, hits) = hit(Kind::Counter, "idle");
+        let cell = 1.0;
+        (harvest.counters).push(crate::metric::harvest::Part { id, hits, cell });
+        old.absorb(std::mem::take(&mut harvest));
+        (0..3).for_each(|_| drop(old.flush()));
+        // Forgotten, so that its place is a hole.
+        old.state.counters.cells[id.index()] = None;
+        let (id, hits) = hit(Kind::Counter, "late");
+        (harvest.counters).push(crate::metric::harvest::Part { id, hits, cell });
+        old.absorb(std::mem::take(&mut harvest));
+        drop(old.flush());
+        drop(old.flush());
+        let members = [&b"x"[..], b"y", b"z"].map(|it| it.into());
+        let (id, _) = hit(Kind::Set, "s");
+        harvest.sets.push(crate::metric::harvest::Part {
+            id,
+            hits: 3,
+            cell: members.into_iter().collect(),
+        });
+        harvest.tally.recorded[Kind::Set as usize] = 3;
+        harvest.points.push(crate::metric::harvest::StampedPart {
+            kind: Kind::Counter,
+            id: here.id(Kind::Counter, "stamped"),
+            at: 7,
+            point: crate::metric::cell::Point {
+                value: 4.0,
+                written: crate::metric::cell::Stamp(1),
+            },
+        });
+        old.absorb(harvest);
+        let carried = old.carry();
+
+        there.limit(0);
+        let mut new = flusher(options(2), &there);
+        new.adopt(carried, |kind, name| there.id_of_known(kind, name, name));
+        assert_eq!(
+            there.find(Kind::Counter, "idle"),
+            None,
+            "a hole has no name"
+        );
+        let first = new.flush();
+        let late = |snapshot: &Snapshot| snapshot.counters.iter().any(|it| &*it.name == "late");
+        assert_eq!(first.sets[0].members.len(), 3);
+        let stamped: Vec<_> = (first.stamped.iter())
+            .map(|it| (&*it.name, it.value))
+            .collect();
+        assert_eq!(stamped, [("stamped", 4.0)]);
+        let meter = |name: &str| {
+            let found = first.self_metrics.iter().find(|it| it.name == name);
+            found.expect("a meter").value
+        };
+        assert_eq!(
+            (meter("samples.sets"), meter("set_members_dropped")),
+            (3.0, 0.0)
+        );
+        // Two flushes there and one here: the next one is the last.
+        assert!(late(&first) && late(&new.flush()) && !late(&new.flush()));
     }
 
     #[test]

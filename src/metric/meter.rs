@@ -151,16 +151,6 @@ const fn level(name: &'static str, help: &'static str, read: fn(&Tally, &Outside
     }
 }
 
-/// The meters of values taken of a kind, and of those taken back for want of room.
-pub fn taken_and_dropped(kind: Kind) -> (&'static str, &'static str) {
-    match kind {
-        Kind::Counter => ("samples.counters", "stamped_dropped"),
-        Kind::Timer => ("samples.timers", "stamped_dropped"),
-        Kind::Gauge => ("samples.gauges", "stamped_dropped"),
-        Kind::Set => ("samples.sets", "set_members_dropped"),
-    }
-}
-
 /// Every self-metric, in the order they are sent.
 pub const METERS: &[Meter] = &[
     meter(
@@ -536,6 +526,17 @@ impl Totals {
         let counts = counts.filter(|(meter, _)| !meter.level);
         let news = counts.map(|(meter, (now, before))| (meter.name.to_owned(), now - before));
         news.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// With levels as they stand there.
+    #[must_use]
+    pub fn with_levels_of(mut self, now: &Self) -> Self {
+        for (at, meter) in METERS.iter().enumerate() {
+            if meter.level {
+                self.0[at] = now.0[at];
+            }
+        }
+        self
     }
 
     /// Adds counts, by name.
