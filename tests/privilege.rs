@@ -190,6 +190,60 @@ fn what_takes_root_is_done_and_nothing_of_root_is_left() {
 }
 
 #[test]
+fn a_successor_has_what_took_root_and_nothing_of_root() {
+    if !is_root() {
+        return;
+    }
+    let Some(port) = privileged_port() else {
+        return;
+    };
+    let (outside, inside) = directories();
+    // Where that user may start it.
+    let program = outside.path().join("statsd-fast");
+    fs::copy(env!("CARGO_BIN_EXE_statsd-fast"), &program).expect("a copy");
+    fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("our own file");
+    let carbon = FakeCarbon::start();
+    let options = json!({
+        "servers": [{"server": "./servers/udp", "address": "127.0.0.1", "port": port}],
+        "stateFile": inside.join("state"),
+    });
+    let file = outside.path().join("config.js");
+    fs::write(&file, with_user(&carbon, options).to_string()).expect("written");
+    let mut process = Process::spawn(Command::new(&program).arg(&file));
+    process.log.wait_for("server is up");
+    let send = || {
+        let client = daemon::client_of(([127, 0, 0, 1], port).into());
+        client.send(b"c:1|c").expect("loopback takes it");
+    };
+    send();
+    process.signal("USR2");
+    let line = process.log.wait_for("taken over by process ");
+    let (_, rest) = line.split_once("by process ").expect("as found");
+    let next = rest.split(':').next().expect("a number");
+    let status = fs::read_to_string(format!("/proc/{next}/status")).expect("it runs");
+    let is_theirs = format!("Uid:\t{USER}\t{USER}\t{USER}\t{USER}");
+    assert!(status.contains(&is_theirs), "{status}");
+    assert!(status.contains("CapPrm:\t0000000000000000"), "{status}");
+    assert_eq!(process.wait_exit().code(), Some(0));
+    send();
+    let kill = Command::new("sh")
+        .args(["-c", &format!("kill -TERM {next}")])
+        .status();
+    assert!(kill.expect("sh starts").success());
+    process.log.wait_for_end();
+    assert_eq!(carbon.next().count("c"), 2.0);
+    let lines = process.log.lines();
+    let granted = lines
+        .iter()
+        .filter(|line| line.contains("granted a worker"));
+    let granted: Vec<_> = granted
+        .filter_map(|line| line.split("asked, ").nth(1)?.split(' ').next())
+        .collect();
+    assert_eq!(granted.len(), 2);
+    assert_eq!(granted[0], granted[1], "the buffer is what root was given");
+}
+
+#[test]
 fn a_proxy_lets_go_of_root_too() {
     if !is_root() {
         return;

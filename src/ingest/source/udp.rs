@@ -94,20 +94,26 @@ pub(super) fn bind(
         let joined = joined(&socket);
         (Arc::new(socket.into()), Drops::default(), joined)
     });
-    listener(options, address, sockets.collect()).map_err(fail)
+    listener(options, address, sockets.collect(), false).map_err(fail)
 }
 
-/// The listener of these sockets, each with whether runs of datagrams come in one piece.
+/// The listener of these sockets, each with whether runs of datagrams come in one piece. Those that are
+/// settled were made by a process that may have been allowed more.
 fn listener(
     options: &Options,
     address: SocketAddr,
     sockets: Vec<(Arc<OwnedFd>, Drops, bool)>,
+    settled: bool,
 ) -> io::Result<Listener> {
     let asked = options.receive_buffer;
     let mut granted = asked;
     let mut sources = Vec::with_capacity(sockets.len());
     for (socket, drops, joined) in sockets {
-        granted = granted.min(grow_receive_buffer(&SockRef::from(&socket), asked)?);
+        granted = granted.min(size_receive_buffer(
+            &SockRef::from(&socket),
+            asked,
+            settled,
+        )?);
         let accounts = socket::memory(socket.as_fd()).unwrap_or_default();
         let queue = Queue::Bytes(accounts.receive_buffer.into());
         let source = Datagrams::new((socket, drops), options.max_datagram, queue, joined, None);
@@ -149,7 +155,8 @@ fn take_over(options: &Options, mut group: Group, cores: &[u32]) -> io::Result<L
         let joined = joined || options.joined && take_joined(&SockRef::from(&socket));
         (socket, drops, joined)
     });
-    listener(options, address, sockets.collect())
+    let sockets = sockets.collect();
+    listener(options, address, sockets, group.settled)
 }
 
 /// Binds more sockets beside one that shares its port.
@@ -238,8 +245,9 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
 
 /// Asks for the buffer, beyond the system's limit where we may, and reads back what came of it:
 /// the kernel cuts in silence.
-fn grow_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<usize> {
-    if socket::force_receive_buffer(socket.as_fd(), bytes).is_err() {
+fn size_receive_buffer(socket: &Socket, bytes: usize, settled: bool) -> io::Result<usize> {
+    // One that is settled would be cut to the system's limit.
+    if socket::force_receive_buffer(socket.as_fd(), bytes).is_err() && !settled {
         socket.set_recv_buffer_size(bytes)?;
     }
     // The kernel doubles what it is asked, to cover its own bookkeeping.
