@@ -343,6 +343,8 @@ fn the_unit_allows_what_the_program_calls() {
         ],
         "flushInterval": 100,
         "stateFile": place("state"),
+        "spoolDir": place("spool"),
+        "takeoverSocket": place("takeover"),
         "keyFlush": {"interval": 100, "log": place("busiest")},
         "backends": ["graphite", "console", "repeater"],
         "repeater": [{"host": "127.0.0.1", "port": 9}],
@@ -373,12 +375,22 @@ fn the_unit_allows_what_the_program_calls() {
         .split("pid ")
         .nth(1)
         .and_then(|rest| rest.split(',').next());
-    for name in ["HUP", "TERM"] {
-        let kill = format!("kill -{name} {}", pid.expect("a number"));
+    let mut pid = pid.expect("a number").to_owned();
+    for name in ["HUP", "USR2", "TERM"] {
+        let kill = format!("kill -{name} {pid}");
         let status = Command::new("sh").args(["-c", &kill]).status();
         assert!(status.expect("sh starts").success());
         if name == "HUP" {
             process.log.wait_for("the configuration was taken over");
+        }
+        if name == "USR2" {
+            // The next process is traced like this one.
+            let line = process.log.wait_for("taken over by process ");
+            let (_, rest) = line.split_once("by process ").expect("as found");
+            rest.split(':')
+                .next()
+                .expect("a number")
+                .clone_into(&mut pid);
         }
     }
     assert_eq!(process.wait_exit().code(), Some(0));
@@ -393,7 +405,15 @@ fn the_unit_allows_what_the_program_calls() {
         })
         .map(String::from)
         .collect();
-    for must in ["recvmmsg", "sched_setaffinity", "rename", "fdatasync"] {
+    let musts = [
+        "recvmmsg",
+        "sched_setaffinity",
+        "rename",
+        "fdatasync",
+        "execve",
+        "sendmsg",
+    ];
+    for must in musts {
         assert!(called.contains(must), "the trace shows {must}: {called:?}");
     }
     let outside: Vec<_> = called.difference(&allowed).collect();

@@ -488,9 +488,15 @@ pub(super) struct Parted {
     successor: Successor,
     /// Keeps the flusher waiting; dropped, it ends.
     back: Sender<Box<Carried>>,
+    told: Told,
+}
+
+/// What meters had come to when everything was handed over.
+#[derive(Debug)]
+struct Told {
     /// What the flushes of this process have shown: the rest is in the open interval.
     shown: meter::Totals,
-    /// What threads off the sample path had counted then.
+    /// What threads off the sample path had counted.
     outside: meter::Totals,
 }
 
@@ -515,13 +521,12 @@ impl Server {
         let sources = self.leave_sockets(&successor.taken);
         let given = self.give(&mut successor, &sources, &handed);
         let (carried, fault) = match given {
-            Ok((shown, outside)) => {
+            Ok(told) => {
                 return Ok(Some(Parted {
                     sources,
                     successor,
                     back,
-                    shown,
-                    outside,
+                    told,
                 }));
             }
             Err(it) => it,
@@ -564,14 +569,13 @@ impl Server {
         sources
     }
 
-    /// Sends what there is, up to the word that it is the successor's. Returns what meters had come to: what
-    /// flushes have shown, and what threads off the sample path have counted.
+    /// Sends what there is, up to the word that it is the successor's. Returns what meters had come to.
     fn give(
         &self,
         successor: &mut Successor,
         sources: &[AnySource],
         handed: &Receiver<flush::Handed>,
-    ) -> Result<(meter::Totals, meter::Totals), (Option<Box<Carried>>, Fault)> {
+    ) -> Result<Told, (Option<Box<Carried>>, Fault)> {
         let wire = &mut successor.wire;
         let Ok(handed) = handed.recv_timeout(STEP_MAX) else {
             return Err((None, Fault::Refused("the flusher does not answer".into())));
@@ -624,7 +628,7 @@ impl Server {
             wire.send(&Message::Yours, STEP_MAX)
         };
         match tell() {
-            Ok(()) => Ok((shown, outside)),
+            Ok(()) => Ok(Told { shown, outside }),
             Err(fault) => Err((Some(carried), fault)),
         }
     }
@@ -635,8 +639,7 @@ impl Server {
             sources,
             mut successor,
             back,
-            shown,
-            outside: before,
+            told,
         } = parted;
         let deadline = Instant::now() + self.loaded.config.stop_deadline;
         let mut closed = Vec::new();
@@ -662,10 +665,11 @@ impl Server {
         if let Some(keeper) = self.keeper {
             keeper.finish(deadline);
         }
-        let mut counted = meter::Totals::read(&Tally::default(), &self.outside).news(&before);
+        let mut counted = meter::Totals::read(&Tally::default(), &self.outside).news(&told.outside);
         counted
             .extend(meter::Totals::read(&unread, &Outside::default()).news(&meter::Totals::ZERO));
-        let mut meters = shown;
+        let now = meter::Totals::read(&ingest, &self.outside);
+        let mut meters = told.shown.with_levels_of(&now);
         if let Err(fault) = successor
             .wire
             .send(&Message::Last(counted.clone()), STEP_MAX)
