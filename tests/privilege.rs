@@ -224,13 +224,14 @@ fn a_successor_has_what_took_root_and_nothing_of_root() {
     let is_theirs = format!("Uid:\t{USER}\t{USER}\t{USER}\t{USER}");
     assert!(status.contains(&is_theirs), "{status}");
     assert!(status.contains("CapPrm:\t0000000000000000"), "{status}");
-    assert_eq!(process.wait_exit().code(), Some(0));
     send();
     let kill = Command::new("sh")
         .args(["-c", &format!("kill -TERM {next}")])
         .status();
     assert!(kill.expect("sh starts").success());
+    // Both print there, so that it ends with the later one.
     process.log.wait_for_end();
+    assert_eq!(process.wait_exit().code(), Some(0));
     assert_eq!(carbon.next().count("c"), 2.0);
     let lines = process.log.lines();
     let granted = lines
