@@ -23,6 +23,8 @@ mod spool;
 mod state;
 #[path = "fuzz/bodies/stream.rs"]
 mod stream;
+#[path = "fuzz/bodies/takeover.rs"]
+mod takeover;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -77,6 +79,15 @@ fn state_files_are_refused_or_whole() {
 #[test]
 fn spooled_flushes_are_refused_or_whole() {
     replay(include_str!("fuzz/corpus/spool.txt"), 50, spool::check);
+}
+
+#[test]
+fn what_a_takeover_says_is_refused_or_read_as_it_was_written() {
+    replay(
+        include_str!("fuzz/corpus/takeover.txt"),
+        50,
+        takeover::check,
+    );
 }
 
 #[test]
