@@ -146,8 +146,11 @@ fn soak(options: &Options, stop: &AtomicBool) -> anyhow::Result<Report> {
     let (udp, admin) = (doors.udp, doors.admin);
     // A connection each time: one that is silent gives way when others crowd the admin interface.
     let ask = || Server::connect(udp, admin)?.meters();
+    // One that is open, now and when all is over: when the server lets go of one that is not cannot be told.
+    let mut session = Server::connect(udp, admin)?;
+    session.meters()?;
     let before = Vitals::of(subject.id())?;
-    ask()?;
+    drop(session);
     let connections = Connections::default();
     let classes = traffic::classes(&mut Random::new(options.seed, 0));
     let ended = AtomicBool::new(false);
@@ -191,7 +194,10 @@ fn soak(options: &Options, stop: &AtomicBool) -> anyhow::Result<Report> {
     })?;
     let Watch { memory, phases, .. } = watch;
     let mut faults = Vec::new();
+    let mut session = Server::connect(udp, admin)?;
+    session.meters()?;
     let after = let_go(&subject, before, &mut faults)?;
+    drop(session);
     let line = subject.stop()?;
     let account = law::account(&line).context("the server's account cannot be read")?;
     let sums = carbon.finish();
