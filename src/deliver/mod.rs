@@ -25,7 +25,7 @@ use crate::runtime::stdout;
 use crossbeam::channel::{Receiver, bounded};
 use graphite::Graphite;
 use librato::Librato;
-use outbox::{Left, Limits, Outbox, Queue, Wants};
+use outbox::{Left, Limits, Outbox, Queue, SLOW_DISK, Wants};
 use repeater::Repeater;
 use runner::{confirm, run_each, run_until_delivered};
 use spool::Spool;
@@ -455,7 +455,7 @@ impl Runners {
         late.iter().for_each(|runner| runner.queue.save());
         late.iter().for_each(|runner| runner.give_up(&self.outside));
         for (_, spool) in &self.spools {
-            spool.end(deadline);
+            spool.end(deadline + SLOW_DISK);
         }
         self.outside.flushes_dropped.total()
     }

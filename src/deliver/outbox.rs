@@ -66,6 +66,10 @@ struct Share {
 /// How many times the limits what is about to be written may take, so that a disk has its time.
 const WHILE_WRITTEN: usize = 2;
 
+/// How much longer than its deadline a stop waits for a disk that is slow: a flush that is being written would
+/// be lost otherwise.
+pub(super) const SLOW_DISK: Duration = Duration::from_secs(5);
+
 /// How long one that gives up waits for the disk, when nothing ends before.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
 
@@ -581,7 +585,7 @@ impl Queue {
             state.submit(spool);
             let all = state.flushes.iter().chain(&state.sent);
             let numbers: Vec<_> = all.map(|flush| flush.number).collect();
-            let until = state.ends;
+            let until = state.ends.map(|ends| ends + SLOW_DISK);
             drop(state);
             spool.wait_for(
                 &numbers,
