@@ -73,10 +73,10 @@
   // The same for sets.
   // deleteSets: undefined,
 
-  // Forget gauges nobody sent for gaugesMaxTTL flushes.
+  // Forget gauges after gaugesMaxTTL flushes, that of their last value included.
   // deleteGauges: undefined,
 
-  // Flushes a gauge lives when gauges are deleted.
+  // Flushes a gauge lives when gauges are deleted; with 1, +n begins at 0 in each interval.
   // gaugesMaxTTL: 1,
 
   // Flushes without a value after which any name is forgotten; 0 is never.

@@ -66,8 +66,8 @@ struct Share {
 /// How many times the limits what is about to be written may take, so that a disk has its time.
 const WHILE_WRITTEN: usize = 2;
 
-/// How much longer than its deadline a stop waits for a disk that is slow: a flush that is being written would
-/// be lost otherwise.
+/// How much longer than its deadline a stop waits for a disk that is slow: a flush that is being written
+/// would be lost otherwise.
 pub(super) const SLOW_DISK: Duration = Duration::from_secs(5);
 
 /// How long one that gives up waits for the disk, when nothing ends before.

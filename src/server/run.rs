@@ -525,6 +525,10 @@ fn add_rare_losses(tally: &Tally, line: &mut String) {
     for (count, what) in [
         (tally.mapped_dropped, "values dropped by mappings"),
         (tally.no_room_total(), "values dropped for want of room"),
+        (
+            tally.folded_total(),
+            "values folded into statsd_fast.overflow",
+        ),
         (tally.events, "events"),
         (tally.service_checks, "service checks"),
         (streams.pieces, "pieces of streams"),
@@ -612,6 +616,7 @@ mod tests {
         totals.meters = meter::Totals::read(&Tally::default(), &outside);
         totals.ingest.mapped_dropped = 1;
         (totals.ingest.members_dropped, totals.ingest.stamped_dropped) = (11, 12);
+        totals.ingest.folded = [20, 1, 0];
         totals.ingest.streams = StreamTally {
             accepted: 7,
             refused: 4,
@@ -625,11 +630,12 @@ mod tests {
             unread_bytes: 13,
         };
         let usual = usual.replace("0 refused", "23 refused (11 no-type, 12 bad-rate)");
-        let more = "1 values dropped by mappings, 23 values dropped for want of room, 14 events, 15 \
-                    pieces of streams, 2 lines too long, 3 lines cut off, 10 packets cut off, 4 \
-                    connections refused, 9 connections closed for a bad length, 13 bytes of streams \
-                    unread, 5 failures to accept, 19 datagrams unread, 6 failures to receive, 16 \
-                    copies not sent, 17 posts lost, 18 measurements not sent";
+        let more = "1 values dropped by mappings, 23 values dropped for want of room, 21 values \
+                    folded into statsd_fast.overflow, 14 events, 15 pieces of streams, 2 lines too \
+                    long, 3 lines cut off, 10 packets cut off, 4 connections refused, 9 connections \
+                    closed for a bad length, 13 bytes of streams unread, 5 failures to accept, 19 \
+                    datagrams unread, 6 failures to receive, 16 copies not sent, 17 posts lost, 18 \
+                    measurements not sent";
         let line = format!("{usual}, {more}; NOT all that came was read");
         assert_eq!(summary(&totals), line);
     }
