@@ -1148,6 +1148,53 @@ fn sockets_of_the_service_manager_are_listeners() {
 }
 
 #[test]
+fn sockets_of_the_service_manager_outlive_all_processes() {
+    if daemon::replaced().is_some() {
+        return;
+    }
+    let carbon = FakeCarbon::start();
+    let directory = Directory::create();
+    let path = directory.path().join("statsd.sock");
+    let udp = UdpSocket::bind("127.0.0.1:0").expect("bind");
+    let unix = UnixDatagram::bind(&path).expect("bind");
+    let tcp = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let (udp_at, tcp_at) = (udp.local_addr(), tcp.local_addr());
+    let (udp_at, tcp_at) = (udp_at.expect("address"), tcp_at.expect("address"));
+    let mut config = quiet(&carbon);
+    config["servers"] = json!([
+        {"server": "./servers/udp", "address": "127.0.0.1", "port": udp_at.port()},
+        {"server": "./servers/unixgram", "socket": path},
+        {"server": "./servers/tcp", "address": "127.0.0.1", "port": tcp_at.port()},
+    ]);
+    let (process, _directory) = activated(&config, &[&udp, &unix, &tcp]);
+    process.log.wait_for("server is up");
+    process.signal("USR2");
+    // The next one does not have them from the service manager itself.
+    let mark = "taken over by process ";
+    let next = process.log.wait_until("a successor", |lines| {
+        let line = lines.iter().find(|line| line.contains(mark))?;
+        Some(Relay::number_in(line, mark))
+    });
+    let end = format!("kill {next}");
+    let end = Command::new("sh").args(["-c", &end]).status();
+    assert!(end.expect("sh starts").success());
+    process.log.wait_for_end();
+    // What is sent now waits for whoever comes next.
+    let client = daemon::client_of(udp_at);
+    send(&client, "late:1|c");
+    let mut bytes = [0; 32];
+    // It is what the process before made it: nobody waits in a call.
+    let length = udp.recv(&mut bytes).expect("it waits there");
+    assert_eq!(&bytes[..length], b"late:1|c");
+    let sent = UnixDatagram::unbound().and_then(|it| it.send_to(b"late:2|c", &path));
+    sent.expect("its file is there, and it is open");
+    let length = unix.recv(&mut bytes).expect("it waits there");
+    assert_eq!(&bytes[..length], b"late:2|c");
+    let _stream = TcpStream::connect(tcp_at).expect("it listens");
+    tcp.accept().expect("it waits there");
+}
+
+#[test]
 fn the_service_manager_is_told_who_is_the_service() {
     if daemon::replaced().is_some() {
         return;

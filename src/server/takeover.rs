@@ -4,7 +4,9 @@ use super::{Alarm, Server, Totals, spawn};
 use crate::config::Config;
 use crate::flush;
 use crate::ingest::name::id_of_shown;
-use crate::ingest::source::inherited::{self, Arrival, Drops, Group, Inherited, Place, Seat};
+use crate::ingest::source::inherited::{
+    self, Arrival, Bound, Drops, Group, Inherited, Place, Seat,
+};
 use crate::ingest::source::lock::Lock;
 use crate::ingest::source::socket_file::SocketFile;
 use crate::ingest::source::{AnySource, Source};
@@ -212,6 +214,7 @@ fn groups(offer: &Offer, sockets: Vec<OwnedFd>) -> anyhow::Result<Vec<Group>> {
         vec![message::Seat {
             socket: *socket,
             drops: 0,
+            lasting: false,
         }]
     });
     let mut groups = Vec::new();
@@ -219,10 +222,14 @@ fn groups(offer: &Offer, sockets: Vec<OwnedFd>) -> anyhow::Result<Vec<Group>> {
         let seats = seats.iter().map(|seat| {
             let drops = drops.entry(seat.socket);
             let drops = drops.or_insert_with(|| Drops::since(seat.drops));
-            (sockets[seat.socket as usize].clone(), drops.clone())
+            Bound {
+                socket: sockets[seat.socket as usize].clone(),
+                drops: drops.clone(),
+                lasting: seat.lasting,
+            }
         });
         let seats: Vec<_> = seats.collect();
-        if let Some((socket, _)) = seats.first() {
+        if let Some(Bound { socket, .. }) = seats.first() {
             groups.push(Group {
                 place: Place::of(socket).context("a socket of the process before")?,
                 sockets: seats,
@@ -280,9 +287,13 @@ impl Gate {
         let Some(options) = &config.takeover else {
             return Ok(None);
         };
-        if let Some(socket) = origin.inherited.take_streams(&options.path) {
-            let file = SocketFile::inherited(&options.path);
-            return Ok(Some(Self { socket, file }));
+        if let Some(bound) = origin.inherited.take_streams(&options.path) {
+            // The service manager removes its own.
+            let file = (!bound.lasting).then(|| SocketFile::inherited(&options.path));
+            return Ok(Some(Self {
+                socket: bound.socket,
+                file: file.flatten(),
+            }));
         }
         let (socket, file) = SocketFile::listen(&options.path).context("takeoverSocket")?;
         Ok(Some(Self {
@@ -340,8 +351,9 @@ impl Stock {
         let mut listeners = vec![Vec::new(); self.listeners];
         for (listener, seat) in &self.seats {
             listeners[*listener].push(message::Seat {
-                socket: number(&seat.socket),
-                drops: seat.drops.freeze(),
+                socket: number(&seat.bound.socket),
+                drops: seat.bound.drops.freeze(),
+                lasting: seat.bound.lasting,
             });
         }
         let others = self.others.iter().map(&mut number).collect();
@@ -358,7 +370,7 @@ impl Stock {
 
     /// The takeover came to nothing.
     fn withdraw(&self) {
-        self.seats.iter().for_each(|(_, seat)| seat.drops.thaw());
+        self.seats.iter().for_each(|(_, seat)| seat.bound.drops.thaw());
         self.busy.store(false, Ordering::Release);
     }
 
@@ -647,7 +659,7 @@ impl Server {
             if successor.taken.contains(&(*listener as u32)) {
                 seat.leave();
             } else {
-                seat.drops.thaw();
+                seat.bound.drops.thaw();
                 closed.push(source);
             }
         }

@@ -62,6 +62,8 @@ pub struct Seat {
     pub socket: u32,
     /// What the kernel dropped there and the predecessor accounts for.
     pub drops: u32,
+    /// The service manager has it too.
+    pub lasting: bool,
 }
 
 /// An open connection.
@@ -107,6 +109,7 @@ impl Message {
                     out.list(seats.iter(), |out, seat| {
                         out.small(seat.socket);
                         out.small(seat.drops);
+                        out.byte(seat.lasting.into());
                     });
                 });
                 out.list(offer.others.iter(), |out, socket| out.small(*socket));
@@ -167,6 +170,7 @@ impl Message {
                         Ok(Seat {
                             socket: known(bytes.small()?)?,
                             drops: bytes.small()?,
+                            lasting: bytes.byte()? != 0,
                         })
                     })
                 })?;
@@ -240,10 +244,12 @@ mod tests {
                         Seat {
                             socket: 0,
                             drops: 7,
+                            lasting: true,
                         },
                         Seat {
                             socket: 1,
                             drops: 0,
+                            lasting: false,
                         },
                     ],
                     Vec::new(),

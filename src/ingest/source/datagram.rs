@@ -4,7 +4,7 @@
 //! and only blocks when a nap brought nothing.
 
 use super::Source;
-use super::inherited::{Drops, Seat};
+use super::inherited::{Bound, Drops, Seat};
 use super::lock::Lock;
 use super::nap::Nap;
 use super::socket_file::SocketFile;
@@ -67,7 +67,8 @@ impl Queue {
 #[derive(Debug)]
 pub struct Datagrams {
     socket: Arc<OwnedFd>,
-    lock: Lock,
+    /// None when it outlives this process.
+    lock: Option<Lock>,
     waker: Waker,
     headers: Headers,
     max_datagram: usize,
@@ -91,16 +92,21 @@ pub struct Datagrams {
 }
 
 impl Datagrams {
-    /// Takes over a bound socket, with the account of what it has dropped.
+    /// Takes over a bound socket.
     pub(super) fn new(
-        (socket, drops): (Arc<OwnedFd>, Drops),
+        bound: Bound,
         max_datagram: usize,
         queue: Queue,
         joined: bool,
         file: Option<Arc<SocketFile>>,
     ) -> io::Result<Self> {
+        let Bound {
+            socket,
+            drops,
+            lasting,
+        } = bound;
         Ok(Self {
-            lock: Lock::new(socket.clone()),
+            lock: (!lasting).then(|| Lock::new(socket.clone())),
             socket,
             waker: Waker::new()?,
             headers: Headers::new(BATCH, joined),
@@ -176,8 +182,11 @@ impl Datagrams {
 impl Datagrams {
     pub(super) fn seat(&self) -> Seat {
         Seat {
-            socket: self.socket.clone(),
-            drops: self.drops.clone(),
+            bound: Bound {
+                socket: self.socket.clone(),
+                drops: self.drops.clone(),
+                lasting: self.lock.is_none(),
+            },
             file: self.file.clone(),
             arrivals: None,
         }
@@ -190,11 +199,11 @@ impl Source for Datagrams {
     }
 
     fn lock(&self) -> Option<Lock> {
-        Some(self.lock.clone())
+        self.lock.clone()
     }
 
     fn is_locked(&self) -> bool {
-        self.lock.is_closed()
+        self.lock.as_ref().is_some_and(Lock::is_closed)
     }
 
     fn batch(&self) -> Batch {
@@ -234,6 +243,9 @@ impl Source for Datagrams {
     }
 
     fn turn_away(&mut self) {
+        if self.lock.is_none() {
+            return;
+        }
         let until = Instant::now() + COUNT_MAX;
         let mut batch = self.batch();
         // What is not looked into is counted hundreds of times faster than it is read.
@@ -319,7 +331,7 @@ mod tests {
         socket.send(b"x").expect("it is on its way");
         let queue = Queue::Bytes(1 << 20);
         let source = Datagrams::new(
-            (Arc::new(socket.into()), Drops::since(0)),
+            Bound::new(socket.into()),
             100,
             queue,
             false,

@@ -62,6 +62,28 @@ impl Drops {
     }
 }
 
+/// A socket that is bound, and what belongs to it whoever reads it. Clones are the same socket.
+#[derive(Debug, Clone)]
+pub struct Bound {
+    /// It.
+    pub socket: Arc<OwnedFd>,
+    /// What the kernel dropped there.
+    pub drops: Drops,
+    /// The service manager has it too: at the stop it stays as it is, and what waits in it is the next one's.
+    pub lasting: bool,
+}
+
+impl Bound {
+    /// One of this process alone.
+    pub(super) fn new(socket: OwnedFd) -> Self {
+        Self {
+            socket: Arc::new(socket),
+            drops: Drops::default(),
+            lasting: false,
+        }
+    }
+}
+
 /// A connection that comes from the process before, with what it was in the middle of.
 #[derive(Debug)]
 pub struct Arrival {
@@ -77,9 +99,7 @@ pub struct Arrival {
 #[derive(Debug, Clone)]
 pub struct Seat {
     /// The socket it reads, or accepts from.
-    pub socket: Arc<OwnedFd>,
-    /// What the kernel dropped there.
-    pub drops: Drops,
+    pub bound: Bound,
     pub(super) file: Option<Arc<SocketFile>>,
     /// Where connections of the process before go, when it takes any; its worker must be woken besides.
     pub arrivals: Option<Sender<Arrival>>,
@@ -150,7 +170,7 @@ pub struct Group {
     /// What they are, and where.
     pub place: Place,
     /// One for each worker that read them; workers that shared one have the same.
-    pub sockets: Vec<(Arc<OwnedFd>, Drops)>,
+    pub sockets: Vec<Bound>,
     /// Its number where it comes from.
     pub number: usize,
     /// They come from a process like this one, which had so many workers for good reason; else as many as the
@@ -198,14 +218,14 @@ impl Inherited {
         let is_there =
             |place: &Place| matches!(place, Place::Tcp(address) if fits(address, wanted));
         let group = self.take(true, is_there)?;
-        group.sockets.into_iter().next().map(|(socket, _)| socket)
+        group.sockets.into_iter().next().map(|it| it.socket)
     }
 
     /// Takes a listening unix socket for something else than metrics.
-    pub fn take_streams(&mut self, wanted: &Path) -> Option<Arc<OwnedFd>> {
+    pub fn take_streams(&mut self, wanted: &Path) -> Option<Bound> {
         let is_there = |place: &Place| matches!(place, Place::Streams(path) if path == wanted);
         let group = self.take(true, is_there)?;
-        group.sockets.into_iter().next().map(|(socket, _)| socket)
+        group.sockets.into_iter().next()
     }
 
     /// What a service manager passes may be of either use.
@@ -258,8 +278,8 @@ impl Group {
     }
 
     /// Whether the socket of a source is that of another, too.
-    pub(super) fn is_shared(&self, socket: &Arc<OwnedFd>) -> bool {
-        let same = |(it, _): &&(Arc<OwnedFd>, Drops)| Arc::ptr_eq(it, socket);
+    pub(super) fn is_shared(&self, bound: &Bound) -> bool {
+        let same = |it: &&Bound| Arc::ptr_eq(&it.socket, &bound.socket);
         self.sockets.iter().filter(same).count() > 1
     }
 }
@@ -269,7 +289,10 @@ pub fn group(groups: &mut Vec<Group>, socket: OwnedFd, settled: bool) -> io::Res
     let place = Place::of(&socket)?;
     // Their senders see no difference, and nobody waits in a call for them.
     SockRef::from(&socket.as_fd()).set_nonblocking(true)?;
-    let socket = (Arc::new(socket), Drops::default());
+    let socket = Bound {
+        lasting: !settled,
+        ..Bound::new(socket)
+    };
     match groups.iter_mut().find(|group| group.place == place) {
         Some(group) => group.sockets.push(socket),
         None => groups.push(Group {
@@ -333,7 +356,7 @@ mod tests {
         );
         found.spread(5);
         assert_eq!(found.sockets.len(), 5);
-        assert!(found.is_shared(&found.sockets[0].0));
+        assert!(found.is_shared(&found.sockets[0]));
         assert!(inherited.take_at(true, &[any]).is_none(), "once");
         assert!(inherited.take_path(false, &path).is_some());
         assert_eq!(inherited.left().len(), 1);

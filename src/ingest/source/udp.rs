@@ -2,14 +2,13 @@
 
 use super::bind::{self, BindError};
 use super::datagram::{Datagrams, Queue};
-use super::inherited::{Drops, Group, Inherited};
+use super::inherited::{Bound, Group, Inherited};
 use super::{Address, AnySource, Capacity, Listener};
 use crate::runtime::sys::socket::{self, Choice};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::AsFd;
 
 /// One UDP listener: every worker of it binds its own `SO_REUSEPORT` socket.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,7 +91,7 @@ pub(super) fn bind(
     let joined = |socket: &Socket| options.joined && take_joined(socket);
     let sockets = sockets.into_iter().map(|socket| {
         let joined = joined(&socket);
-        (Arc::new(socket.into()), Drops::default(), joined)
+        (Bound::new(socket.into()), joined)
     });
     listener(options, address, sockets.collect(), false).map_err(fail)
 }
@@ -102,21 +101,22 @@ pub(super) fn bind(
 fn listener(
     options: &Options,
     address: SocketAddr,
-    sockets: Vec<(Arc<OwnedFd>, Drops, bool)>,
+    sockets: Vec<(Bound, bool)>,
     settled: bool,
 ) -> io::Result<Listener> {
     let asked = options.receive_buffer;
     let mut granted = asked;
     let mut sources = Vec::with_capacity(sockets.len());
-    for (socket, drops, joined) in sockets {
+    for (bound, joined) in sockets {
+        let socket = bound.socket.as_fd();
         granted = granted.min(size_receive_buffer(
             &SockRef::from(&socket),
             asked,
             settled,
         )?);
-        let accounts = socket::memory(socket.as_fd()).unwrap_or_default();
+        let accounts = socket::memory(socket).unwrap_or_default();
         let queue = Queue::Bytes(accounts.receive_buffer.into());
-        let source = Datagrams::new((socket, drops), options.max_datagram, queue, joined, None);
+        let source = Datagrams::new(bound, options.max_datagram, queue, joined, None);
         sources.push(AnySource::Datagrams(source?));
     }
     Ok(Listener {
@@ -129,31 +129,32 @@ fn listener(
 /// The listener of sockets that somebody else has bound. Of those of a service manager more are made, where
 /// they allow it, or workers share them.
 fn take_over(options: &Options, mut group: Group, cores: &[u32]) -> io::Result<Listener> {
-    let address = bind::local(&SockRef::from(&group.sockets[0].0))?;
+    let address = bind::local(&SockRef::from(&group.sockets[0].socket))?;
     if !group.settled {
         add_siblings(&mut group, address, cores.len());
     }
     group.spread(cores.len());
-    if !group.settled && group.is_shared(&group.sockets[0].0) {
+    if !group.settled && group.is_shared(&group.sockets[0]) {
         log::warn!(
             "udp {address}: its workers share a socket that was inherited, so the datagrams of one \
              sender may be taken out of order; ReusePort=yes in the unit of the socket gives each a \
              socket of its own"
         );
     }
-    let raw: Vec<_> = group.sockets.iter().map(|(socket, _)| socket).collect();
+    let raw: Vec<_> = group.sockets.iter().map(|it| &it.socket).collect();
     steer(&raw, options.steering, cores);
-    let sockets = group.sockets.into_iter().map(|(socket, drops)| {
+    let sockets = group.sockets.into_iter().map(|bound| {
+        let socket = &bound.socket;
         // As it is: who reads it besides takes what comes as it began.
         let joined = socket::takes_joined(socket.as_fd()).unwrap_or(false);
         if group.settled && joined != options.joined {
             log::warn!(
                 "udpGro: the sockets that were taken over stay as they were; a restart changes them"
             );
-            return (socket, drops, joined);
+            return (bound, joined);
         }
-        let joined = joined || options.joined && take_joined(&SockRef::from(&socket));
-        (socket, drops, joined)
+        let joined = joined || options.joined && take_joined(&SockRef::from(socket));
+        (bound, joined)
     });
     let sockets = sockets.collect();
     listener(options, address, sockets, group.settled)
@@ -161,7 +162,7 @@ fn take_over(options: &Options, mut group: Group, cores: &[u32]) -> io::Result<L
 
 /// Binds more sockets beside one that shares its port.
 fn add_siblings(group: &mut Group, address: SocketAddr, workers: usize) {
-    if !SockRef::from(&group.sockets[0].0)
+    if !SockRef::from(&group.sockets[0].socket)
         .reuse_port()
         .unwrap_or(false)
     {
@@ -175,10 +176,7 @@ fn add_siblings(group: &mut Group, address: SocketAddr, workers: usize) {
             Ok(socket)
         });
         match sibling {
-            Ok(socket) => {
-                let socket = (Arc::new(socket.into()), Drops::default());
-                group.sockets.push(socket);
-            }
+            Ok(socket) => group.sockets.push(Bound::new(socket.into())),
             // Bound by another user, likely: the kernel lets only that one join.
             Err(_) => return,
         }

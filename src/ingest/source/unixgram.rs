@@ -2,7 +2,7 @@
 
 use super::bind::BindError;
 use super::datagram::{Datagrams, Queue};
-use super::inherited::{Drops, Inherited};
+use super::inherited::{Bound, Inherited};
 use super::socket_file::SocketFile;
 use super::{Address, AnySource, Capacity, Listener};
 use socket2::{Domain, Socket, Type};
@@ -33,14 +33,16 @@ pub(super) fn bind(options: &Options, inherited: &mut Inherited) -> Result<Liste
     let fail = |error| BindError::of_path("unixgram", &options.path, error);
     let (socket, file) = match inherited.take_path(false, &options.path) {
         Some(mut group) => {
-            let file = group.settled.then(|| SocketFile::inherited(&options.path));
-            (group.sockets.swap_remove(0), file.flatten())
+            let bound = group.sockets.swap_remove(0);
+            // The service manager removes its own.
+            let file = (!bound.lasting).then(|| SocketFile::inherited(&options.path));
+            (bound, file.flatten())
         }
         None => {
             let socket = Socket::new(Domain::UNIX, Type::DGRAM, None).map_err(fail)?;
             let (socket, file) =
                 SocketFile::bind(socket, Type::DGRAM, &options.path, options.mode)?;
-            ((Arc::new(socket.into()), Drops::default()), Some(file))
+            (Bound::new(socket.into()), Some(file))
         }
     };
     let queue = fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen")

@@ -11,7 +11,7 @@ pub use gate::kept_back;
 pub use streams::{Open, Streams};
 
 use super::bind::{self, BindError};
-use super::inherited::{Group, Inherited};
+use super::inherited::{Bound, Group, Inherited};
 use super::socket_file::{BACKLOG, SocketFile};
 use super::{Address, AnySource, Capacity, Listener};
 use crate::runtime::sys;
@@ -19,7 +19,6 @@ use gate::Gate;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,7 +78,7 @@ const KEEPALIVE_TIMES: u32 = 4;
 /// What a worker needs to listen.
 #[derive(Debug)]
 struct Door {
-    socket: Arc<OwnedFd>,
+    bound: Bound,
     /// Other workers wait for the same socket.
     shared: bool,
     /// Where a unix socket stands in the file system; removed by the last who has it.
@@ -100,13 +99,13 @@ pub(super) fn bind(
             let wanted = wanted(name, *port).map_err(fail)?;
             let (bound, doors) = match inherited.take_at(false, &wanted) {
                 Some(group) => {
-                    let bound = bind::local(&SockRef::from(&group.sockets[0].0)).map_err(fail)?;
+                    let bound = bind::local(&SockRef::from(&group.sockets[0].socket)).map_err(fail)?;
                     (bound, take_over(group, workers, None))
                 }
                 None => {
                     let (bound, sockets) = tcp(name, *port, workers).map_err(fail)?;
                     let door = |socket: Socket| Door {
-                        socket: Arc::new(socket.into()),
+                        bound: Bound::new(socket.into()),
                         shared: false,
                         file: None,
                     };
@@ -123,7 +122,8 @@ pub(super) fn bind(
             let doors = match inherited.take_path(true, path) {
                 Some(group) => {
                     // The service manager removes its own.
-                    let file = group.settled.then(|| SocketFile::inherited(path));
+                    let lasting = group.sockets.iter().any(|it| it.lasting);
+                    let file = (!lasting).then(|| SocketFile::inherited(path));
                     take_over(group, workers, file.flatten())
                 }
                 None => unix(path, *mode, workers)?,
@@ -161,9 +161,9 @@ pub(super) fn bind(
 fn take_over(mut group: Group, workers: usize, file: Option<SocketFile>) -> Vec<Door> {
     group.spread(workers);
     let file = file.map(Arc::new);
-    let door = |(socket, _): &(Arc<OwnedFd>, _)| Door {
-        shared: group.is_shared(socket),
-        socket: socket.clone(),
+    let door = |bound: &Bound| Door {
+        shared: group.is_shared(bound),
+        bound: bound.clone(),
         file: file.clone(),
     };
     group.sockets.iter().map(door).collect()
@@ -236,9 +236,9 @@ fn unix(path: &Path, mode: Option<u32>, workers: usize) -> Result<Vec<Door>, Bin
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(fail)?;
     let (socket, file) = SocketFile::bind(socket, Type::STREAM, path, mode)?;
     socket.set_nonblocking(true).map_err(fail)?;
-    let (socket, file) = (Arc::new(OwnedFd::from(socket)), Arc::new(file));
+    let (bound, file) = (Bound::new(socket.into()), Arc::new(file));
     let door = |_| Door {
-        socket: socket.clone(),
+        bound: bound.clone(),
         shared: workers > 1,
         file: Some(file.clone()),
     };

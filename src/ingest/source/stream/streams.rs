@@ -12,7 +12,7 @@ use super::gate::{Gate, Place};
 use super::{Door, Parting};
 use crate::ingest::packet::{Batch, Filled, Refill};
 use crate::ingest::source::Source;
-use crate::ingest::source::inherited::{Arrival, Drops, Seat};
+use crate::ingest::source::inherited::{Arrival, Seat};
 use crate::metric::harvest::{StreamTally, Tally};
 use crate::runtime::sys;
 use crate::runtime::sys::poll::{Events, Poll};
@@ -168,7 +168,7 @@ impl Streams {
     pub(super) fn new(door: Door, parting: Parting, gate: Arc<Gate>) -> io::Result<Self> {
         let (poll, waker) = (Poll::new()?, Waker::new()?);
         poll.add(waker.as_fd(), WAKER, false)?;
-        poll.add(door.socket.as_fd(), DOOR, door.shared)?;
+        poll.add(door.bound.socket.as_fd(), DOOR, door.shared)?;
         Ok(Self {
             poll,
             events: Events::new(ROUND),
@@ -223,7 +223,7 @@ impl Streams {
                 }
                 return;
             }
-            let taken = SockRef::from(&self.door.socket)
+            let taken = SockRef::from(&self.door.bound.socket)
                 .accept()
                 .and_then(|(socket, _)| self.admit(socket));
             match taken {
@@ -332,8 +332,7 @@ impl Streams {
 
     pub(in crate::ingest) fn seat(&self) -> Seat {
         Seat {
-            socket: self.door.socket.clone(),
-            drops: Drops::default(),
+            bound: self.door.bound.clone(),
             file: self.door.file.clone(),
             arrivals: Some(self.arrivals.0.clone()),
         }
@@ -343,7 +342,7 @@ impl Streams {
     fn rest(&mut self, error: &io::Error) {
         self.counts.accept_errors += 1;
         self.gate.say_accept_error(error);
-        if self.poll.remove(self.door.socket.as_fd()).is_ok() {
+        if self.poll.remove(self.door.bound.socket.as_fd()).is_ok() {
             self.door_rests = Some(Instant::now() + ACCEPT_PAUSE);
         }
     }
@@ -351,7 +350,7 @@ impl Streams {
     fn reopen(&mut self) {
         let added = self
             .poll
-            .add(self.door.socket.as_fd(), DOOR, self.door.shared);
+            .add(self.door.bound.socket.as_fd(), DOOR, self.door.shared);
         self.door_rests = added.err().map(|_| Instant::now() + ACCEPT_PAUSE);
     }
 
@@ -487,9 +486,12 @@ impl Source for Streams {
     }
 
     fn turn_away(&mut self) {
+        if self.door.bound.lasting {
+            return;
+        }
         // As many as can wait. Whoever comes later than that finds nobody.
         for _ in 0..BACKLOG {
-            match SockRef::from(&self.door.socket).accept() {
+            match SockRef::from(&self.door.bound.socket).accept() {
                 Ok(_) => self.counts.refused += 1,
                 Err(error) if sys::is_of_one_connection(&error) => {}
                 Err(_) => return,
