@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use statsd_fast::deliver::spool::record;
 use statsd_fast::metric::snapshot::Snapshot;
 use statsd_fast::runtime::sys::pass;
-use statsd_fast::takeover::VERSION;
+use statsd_fast::takeover::{Fault, VERSION};
 use statsd_fast::takeover::claim::Claim;
 use statsd_fast::takeover::message::{Message, Offer};
 use statsd_fast::takeover::wire::Wire;
@@ -934,6 +934,49 @@ fn running_totals_of_flushes_on_disk_are_added_once() {
     assert_eq!(totals.last(), Some(&1111.0), "{totals:?}");
     relay.signal("TERM");
     relay.outputs.iter().for_each(|it| it.log.wait_for_end());
+}
+
+#[test]
+fn a_stop_in_the_middle_counts_everything() {
+    if daemon::replaced().is_some() {
+        return;
+    }
+    let carbon = FakeCarbon::start();
+    let mut config = quiet(&carbon);
+    config["servers"] = json!([
+        {"server": "./servers/udp", "address": "127.0.0.1", "port": "0"},
+    ]);
+    config["receiveBuffer"] = json!(8192);
+    let relay = Relay::start(&config);
+    let client = relay.udp();
+    send(&client, "a:1|c");
+    relay.wait_for_count("a", 1);
+    let connect = || UnixStream::connect(relay.socket()).expect("it listens");
+    // It has been shown all, so that the drops from here on may be its own.
+    let mut wire = Wire::new(connect());
+    let hello = Message::Hello {
+        version: VERSION,
+        process: 4711,
+    };
+    wire.send(&hello, DEADLINE).expect("sent");
+    let Ok(Message::Sockets(offer)) = wire.receive(DEADLINE) else {
+        panic!("it shows nothing");
+    };
+    let sockets = wire.receive_descriptors(offer.sockets as usize, DEADLINE);
+    drop(sockets.expect("they come"));
+    relay.signal("STOP");
+    // More than fits.
+    for _ in 0..2000 {
+        send(&client, "a:1|c");
+    }
+    relay.signal("TERM");
+    relay.signal("CONT");
+    relay.output().log.wait_for_end();
+    assert!(matches!(wire.receive(DEADLINE), Err(Fault::Gone)));
+    let counts = accounts(&relay);
+    let of = |name: &str| counts.get(name).copied().unwrap_or(0);
+    assert!(of("kernel_drops") > 0);
+    assert_eq!(of("packets") + of("kernel_drops"), 2001);
 }
 
 #[test]

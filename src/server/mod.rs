@@ -43,7 +43,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use takeover::{Gate, Porter, Stock, let_in};
+use takeover::{Gate, Porter, Stock, let_in, turn_down};
 
 /// A running daemon.
 #[derive(Debug)]
@@ -466,6 +466,11 @@ impl Server {
         if let Some(porter) = self.porter {
             porter.stop(false);
         }
+        // Who is in the middle of taking over takes datagrams already, and the drops that are counted are not
+        // all then. Without this end nobody else gets so far.
+        turn_down(&self.successors.1);
+        drop(self.successors);
+        self.stock.close();
         Lock::close_all(&self.locks);
         self.crew.stop(|_| Ending::Close);
         // Workers hold the only other ends: when they are gone, no tick waits for their harvests.

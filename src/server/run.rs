@@ -325,6 +325,8 @@ where
             recv(server.deaths()) -> thread => break thread.ok(),
         }
     };
+    // One that comes now finds nobody; see `Server::stop`.
+    drop(successors);
     notify::tell(&State::Stopping);
     match &died {
         None => log::info!("{}", S::STOPPING),

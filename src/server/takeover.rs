@@ -27,6 +27,7 @@ use crate::takeover::{Fault, STEP_MAX, format};
 use anyhow::Context;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use std::collections::HashMap;
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -320,6 +321,7 @@ pub(super) struct Stock {
     registry: Arc<Registry>,
     /// One at a time.
     busy: AtomicBool,
+    closed: AtomicBool,
 }
 
 impl Stock {
@@ -335,6 +337,7 @@ impl Stock {
             others,
             registry,
             busy: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
         }
     }
 
@@ -356,6 +359,10 @@ impl Stock {
                 lasting: seat.bound.lasting,
             });
         }
+        // One of the two sees what the other did: this that it is closed, or that what is frozen here.
+        if self.closed.load(Ordering::SeqCst) {
+            self.thaw();
+        }
         let others = self.others.iter().map(&mut number).collect();
         let names = Kind::ALL.map(|kind| self.registry.known(kind));
         let offer = Offer {
@@ -370,8 +377,19 @@ impl Stock {
 
     /// The takeover came to nothing.
     fn withdraw(&self) {
-        self.seats.iter().for_each(|(_, seat)| seat.bound.drops.thaw());
+        self.thaw();
         self.busy.store(false, Ordering::Release);
+    }
+
+    /// Nobody takes this server over any more, since it stops: it counts all drops itself.
+    pub(super) fn close(&self) {
+        self.busy.store(true, Ordering::Release);
+        self.closed.store(true, Ordering::SeqCst);
+        self.thaw();
+    }
+
+    fn thaw(&self) {
+        (self.seats.iter()).for_each(|(_, seat)| seat.bound.drops.thaw());
     }
 
     /// Shows a successor what there is, for [`Server::hand_over`] when it reads.
@@ -695,6 +713,16 @@ impl Server {
             meters,
             flushes_on_disk: self.outside.flushes_on_disk.now(),
         }
+    }
+}
+
+/// Sends those away that read already, since this server stops: what they read is lost with them.
+pub(super) fn turn_down(successors: &Receiver<Successor>) {
+    for mut successor in successors.try_iter() {
+        let stopping = io::Error::other("it is stopping");
+        offer::refuse(&mut successor.wire, &stopping.into());
+        let process = successor.process;
+        log::warn!("process {process} was taking over; it is turned away, since this one stops");
     }
 }
 
