@@ -15,7 +15,9 @@ use crate::metric::harvest::Tally;
 use crate::metric::meter::{self, Outside};
 use crate::metric::registry::{Known, Registry};
 use crate::metric::sample::Kind;
+use crate::runtime::clock::monotonic_ms;
 use crate::runtime::notify::{self, State};
+use crate::runtime::rate_limit::{RateLimit, more};
 use crate::runtime::stop::{Ending, Stop};
 use crate::runtime::sys::pass;
 use crate::runtime::sys::wake::Waker;
@@ -34,7 +36,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What a server starts from.
 #[derive(Debug, Default)]
@@ -406,6 +408,9 @@ impl Stock {
     }
 }
 
+/// Rest after accepting failed: likely the process is out of descriptors.
+const ACCEPT_ERROR_PAUSE: Duration = Duration::from_secs(1);
+
 /// The thread that waits for successors at `takeoverSocket`.
 #[derive(Debug)]
 pub(super) struct Porter {
@@ -427,13 +432,27 @@ impl Porter {
         let listener = UnixListener::from(gate.socket.try_clone()?);
         listener.set_nonblocking(true)?;
         let (told, woken) = (stop.clone(), waker.clone());
+        let complaints = RateLimit::new();
         let thread = spawn("takeover".into(), alarm, move || {
             while !told.requested() {
                 if !woken.wait(listener.as_fd(), None).unwrap_or(false) {
                     continue;
                 }
-                let Ok((stream, _)) = listener.accept() else {
-                    continue;
+                let stream = match listener.accept() {
+                    Ok((stream, _)) => stream,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                    Err(error) => {
+                        if let Some(suppressed) = complaints.pass(monotonic_ms()) {
+                            log::warn!(
+                                "takeoverSocket could not take a connection: {error}; the process may be \
+                                 out of descriptors (see: ulimit -n){}",
+                                more(suppressed)
+                            );
+                        }
+                        // An error that stays must not turn into a busy loop.
+                        std::thread::sleep(ACCEPT_ERROR_PAUSE);
+                        continue;
+                    }
                 };
                 match stream
                     .set_nonblocking(false)
