@@ -1238,6 +1238,62 @@ fn sockets_of_the_service_manager_outlive_all_processes() {
 }
 
 #[test]
+fn a_successor_that_ends_before_the_last_word_is_not_the_service() {
+    if daemon::replaced().is_some() {
+        return;
+    }
+    let carbon = FakeCarbon::start();
+    let directory = Directory::create();
+    let (path, gate) = (
+        directory.path().join("notify"),
+        directory.path().join("takeover.sock"),
+    );
+    let manager = UnixDatagram::bind(&path).expect("bind");
+    manager
+        .set_read_timeout(Some(DEADLINE))
+        .expect("a socket has one");
+    let told = || {
+        let mut message = [0; 1024];
+        let length = manager.recv(&mut message).expect("it is told");
+        String::from_utf8_lossy(&message[..length]).into_owned()
+    };
+    let mut config = quiet(&carbon);
+    config["takeoverSocket"] = json!(gate);
+    let path = path.to_str().expect("text");
+    let mut daemon = Daemon::start_in(&[("NOTIFY_SOCKET", path)], &config);
+    assert!(told().starts_with("READY=1"));
+    let process = Claim::open(UnixStream::connect(&gate).expect("it listens"));
+    let process = process.expect("it shows all").offer.process;
+    daemon.wait_for_line("goes on: the other process ended");
+    let mut wire = Wire::new(UnixStream::connect(&gate).expect("it listens"));
+    let hello = Message::Hello {
+        version: VERSION,
+        process: 4711,
+    };
+    wire.send(&hello, DEADLINE).expect("sent");
+    let Ok(Message::Sockets(offer)) = wire.receive(DEADLINE) else {
+        panic!("it shows nothing");
+    };
+    let sockets = wire.receive_descriptors(offer.sockets as usize, DEADLINE);
+    drop(sockets.expect("they come"));
+    let reading = Message::Reading(vec![0, 1]);
+    wire.send(&reading, DEADLINE).expect("sent");
+    assert!(matches!(
+        wire.receive(DEADLINE),
+        Ok(Message::Connections(_))
+    ));
+    assert!(matches!(wire.receive(DEADLINE), Ok(Message::State(_))));
+    daemon.signal("STOP");
+    wire.send(&Message::Taken, DEADLINE).expect("sent");
+    drop(wire);
+    daemon.signal("CONT");
+    assert_eq!(told(), "MAINPID=4711\n");
+    assert_eq!(told(), format!("MAINPID={process}\n"));
+    daemon.wait_for_line("this server was not taken over and goes on");
+    assert!(daemon.terminate().success());
+}
+
+#[test]
 fn the_service_manager_is_told_who_is_the_service() {
     if daemon::replaced().is_some() {
         return;

@@ -656,6 +656,7 @@ impl Server {
             }
         }
         let state = Message::State(format::encode(&carried, totals.as_ref()));
+        let mut named = false;
         let tell = || {
             wire.send(&Message::Connections(connections), STEP_MAX)?;
             wire.send_descriptors(&sockets, STEP_MAX)?;
@@ -673,12 +674,18 @@ impl Server {
                 keeper.lock().release();
             }
             // Before it says that it is up, which is heard of the main process alone.
+            named = true;
             notify::tell(&State::Successor(successor.process));
             wire.send(&Message::Yours, STEP_MAX)
         };
         match tell() {
             Ok(()) => Ok(Told { shown, outside }),
-            Err(fault) => Err((Some(carried), fault)),
+            Err(fault) => {
+                if named {
+                    notify::tell(&State::Successor(std::process::id()));
+                }
+                Err((Some(carried), fault))
+            }
         }
     }
 
