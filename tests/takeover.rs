@@ -594,6 +594,11 @@ fn a_successor_that_fails_changes_nothing() {
     let carbon = FakeCarbon::start();
     let mut config = quiet(&carbon);
     config["automaticConfigReload"] = json!(false);
+    let place = Directory::create();
+    let path = place.path().join("statsd.sock");
+    let unixgram = json!({"server": "./servers/unixgram", "socket": path});
+    let servers = config["servers"].as_array_mut().expect("a list");
+    servers.push(unixgram.clone());
     let relay = Relay::start(&config);
     let client = relay.udp();
     send(&client, "a:1|c\ng:5|g");
@@ -607,11 +612,15 @@ fn a_successor_that_fails_changes_nothing() {
     let taken = UdpSocket::bind("127.0.0.1:0").expect("bind");
     let port = taken.local_addr().expect("address").port();
     let mut other: Value = serde_json::from_slice(&good).expect("JSON");
-    other["servers"] = json!([{"server": "./servers/udp", "address": "127.0.0.1", "port": port}]);
+    other["servers"] = json!([
+        unixgram,
+        {"server": "./servers/udp", "address": "127.0.0.1", "port": port},
+    ]);
     relay.write(&other);
     relay.signal("USR2");
     log.wait_for("the other process refuses: cannot listen on udp");
     log.wait_for("has ended: exit status: 1");
+    assert!(path.exists() && relay.socket().exists(), "they are in use");
     send(&client, "a:2|c\ng:+1|g");
     relay.wait_for_count("a", 3);
     relay.signal("TERM");
@@ -1015,6 +1024,7 @@ fn a_predecessor_that_dies_ends_the_successor() {
     assert!(refused.contains("its end is missing"), "{refused}");
     let (code, lines) = daemon.join().expect("no panic");
     assert_eq!(code, Some(1), "{lines:?}");
+    assert!(path.exists(), "it has not become its own");
     assert!(carbon.waiting().is_empty());
 }
 

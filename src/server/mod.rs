@@ -330,6 +330,8 @@ impl Server {
             .context("cannot start a backend thread")?;
         origin.settle()?;
         // From here on nothing may fail that could have failed before: nobody else has it any more.
+        seats.iter().for_each(|(_, seat)| seat.keep());
+        gate.iter().for_each(Gate::keep);
         let_in(connections, &numbers, &seats, &wakers);
 
         let (commands, orders) = unbounded();

@@ -307,6 +307,13 @@ impl Gate {
 }
 
 impl Gate {
+    /// Its file is this process's for good.
+    pub(super) fn keep(&self) {
+        if let Some(file) = &self.file {
+            file.keep();
+        }
+    }
+
     /// Its socket, for a successor.
     pub(super) fn socket(&self) -> Arc<OwnedFd> {
         self.socket.clone()

@@ -106,6 +106,13 @@ pub struct Seat {
 }
 
 impl Seat {
+    /// The file of a unix socket is this process's for good.
+    pub fn keep(&self) {
+        if let Some(file) = &self.file {
+            file.keep();
+        }
+    }
+
     /// The file of a unix socket is a successor's now: it stays when the source goes.
     pub fn leave(&self) {
         if let Some(file) = &self.file {

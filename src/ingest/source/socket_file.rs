@@ -25,20 +25,25 @@ pub struct SocketFile {
     path: PathBuf,
     /// Device and inode: whose file it is, should somebody else have put another one there.
     identity: (u64, u64),
-    /// It is a successor's now.
+    /// It is another process's.
     left: AtomicBool,
 }
 
 impl SocketFile {
-    /// The file of a socket that was bound by another process, which leaves it to this one. `None` when it is
-    /// not there: then there is nothing to remove.
+    /// The file of a socket that was bound by another process, which goes on with it until this one has it for
+    /// good: [`SocketFile::keep`]. `None` when it is not there: then there is nothing to remove.
     pub fn inherited(path: &Path) -> Option<Self> {
         let made = fs::symlink_metadata(path).ok()?;
         Some(Self {
             path: path.to_owned(),
             identity: (made.dev(), made.ino()),
-            left: AtomicBool::new(false),
+            left: AtomicBool::new(true),
         })
+    }
+
+    /// It is this process's from now on.
+    pub fn keep(&self) {
+        self.left.store(false, Ordering::Relaxed);
     }
 
     /// Leaves the file to a successor.
