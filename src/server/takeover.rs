@@ -588,11 +588,15 @@ impl Server {
             Err(it) => it,
         };
         offer::refuse(&mut successor.wire, &fault);
-        // When the flusher is late, it finds the way back closed only if it is not ours to keep open.
-        let late = || handed.recv_timeout(STEP_MAX).ok();
-        match carried.or_else(|| late().map(|handed| handed.carried)) {
+        match carried {
             Some(carried) => drop(back.send(carried)),
-            None => log::error!("the flusher is busy; the open interval may be lost"),
+            // It is late: whenever it hands over, it gets everything back. A way back that is closed would
+            // tell it that it is through.
+            None => {
+                spawn("late".into(), self.alarm.clone(), move || {
+                    handed.iter().for_each(|it| drop(back.send(it.carried)));
+                })?;
+            }
         }
         let restarted = self.crew.launch(sources, &self.loaded.config.ingest);
         if let Some(keeper) = &self.keeper {
