@@ -22,6 +22,11 @@ const COUNT_MAX: u64 = 1 << 48;
 pub struct Writer(Vec<u8>);
 
 impl Writer {
+    /// Behind so many bytes that are written later.
+    pub fn behind(head: usize) -> Self {
+        Self(vec![0; head])
+    }
+
     /// What was written.
     pub fn finish(self) -> Vec<u8> {
         self.0

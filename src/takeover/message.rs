@@ -94,7 +94,7 @@ impl Message {
 
     /// The message as it is sent.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Writer::default();
+        let mut out = Writer::behind(HEAD);
         match self {
             Self::Hello { version, process } => {
                 out.bytes(MAGIC);
@@ -130,12 +130,13 @@ impl Message {
             Self::Taken | Self::Yours => {}
             Self::Last(counted) => counts(&mut out, counted),
         }
-        let body = out.finish();
-        let mut message = Vec::with_capacity(HEAD + body.len());
-        message.push(self.number());
-        message.extend_from_slice(&(body.len() as u64).to_le_bytes());
-        message.extend_from_slice(&checksum(&message, &body).to_le_bytes());
-        message.extend_from_slice(&body);
+        // An interval may be large: its bytes are not copied once more.
+        let mut message = out.finish();
+        let (head, body) = message.split_at_mut(HEAD);
+        let (begin, sum) = head.split_at_mut(HEAD - 4);
+        begin[0] = self.number();
+        begin[1..].copy_from_slice(&(body.len() as u64).to_le_bytes());
+        sum.copy_from_slice(&checksum(begin, body).to_le_bytes());
         message
     }
 
