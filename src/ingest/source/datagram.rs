@@ -330,14 +330,8 @@ mod tests {
         socket.connect(gone).expect("an address");
         socket.send(b"x").expect("it is on its way");
         let queue = Queue::Bytes(1 << 20);
-        let source = Datagrams::new(
-            Bound::new(socket.into()),
-            100,
-            queue,
-            false,
-            None,
-        )
-        .expect("a source");
+        let source =
+            Datagrams::new(Bound::new(socket.into()), 100, queue, false, None).expect("a source");
         let mut intake = Stopping(Tally::default());
         crate::ingest::serve(source, &mut intake);
         assert_eq!((intake.0.packets, intake.0.receive_errors), (3, 1));

@@ -99,7 +99,8 @@ pub(super) fn bind(
             let wanted = wanted(name, *port).map_err(fail)?;
             let (bound, doors) = match inherited.take_at(false, &wanted) {
                 Some(group) => {
-                    let bound = bind::local(&SockRef::from(&group.sockets[0].socket)).map_err(fail)?;
+                    let bound =
+                        bind::local(&SockRef::from(&group.sockets[0].socket)).map_err(fail)?;
                     (bound, take_over(group, workers, None))
                 }
                 None => {
