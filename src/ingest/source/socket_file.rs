@@ -30,8 +30,8 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
-    /// The file of a socket that was bound by another process, which goes on with it until this one has it for
-    /// good: [`SocketFile::keep`]. `None` when it is not there: then there is nothing to remove.
+    /// The file of a socket that was bound by another process, which goes on with it until this one has it
+    /// for good: [`SocketFile::keep`]. `None` when it is not there: then there is nothing to remove.
     pub fn inherited(path: &Path) -> Option<Self> {
         let made = fs::symlink_metadata(path).ok()?;
         Some(Self {
