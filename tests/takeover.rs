@@ -144,6 +144,8 @@ impl Relay {
         process.log.wait_for("server is up");
         let mark = format!("taken over by process {}", process.id());
         self.output().log.wait_for(&mark);
+        // What it alone had is gone with it.
+        self.output().log.wait_for_end();
         self.processes.push(process.id());
         self.outputs.push(process);
     }

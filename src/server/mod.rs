@@ -483,6 +483,7 @@ impl Server {
                 log::error!("a worker panicked; what it held is lost");
             }
         }
+        self.stock.remove_files();
         self.admin.stop();
         // It ends on its own when it panicked, and then there is nobody to tell.
         let _ = self.commands.send(flush::Order::Finish);

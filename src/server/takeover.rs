@@ -397,6 +397,12 @@ impl Stock {
         self.thaw();
     }
 
+    /// Removes the files of unix sockets that are nobody's any more. The thread that shows the stock may hold
+    /// it until the process ends, so they do not go with it.
+    pub(super) fn remove_files(&self) {
+        self.seats.iter().for_each(|(_, seat)| seat.remove_file());
+    }
+
     fn thaw(&self) {
         (self.seats.iter()).for_each(|(_, seat)| seat.bound.drops.thaw());
     }
@@ -719,6 +725,7 @@ impl Server {
             }
         }
         let unread = close(closed);
+        self.stock.remove_files();
         drop((back, self.crew));
         self.admin.stop();
         if let Some(porter) = self.porter {

@@ -113,6 +113,13 @@ impl Seat {
         }
     }
 
+    /// Nobody reads it any more: the file of a unix socket goes, unless it is another process's.
+    pub fn remove_file(&self) {
+        if let Some(file) = &self.file {
+            file.remove();
+        }
+    }
+
     /// The file of a unix socket is a successor's now: it stays when the source goes.
     pub fn leave(&self) {
         if let Some(file) = &self.file {

@@ -166,9 +166,10 @@ fn make_way(path: &Path, address: &SockAddr, kind: Type) -> io::Result<()> {
     Ok(())
 }
 
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if self.left.load(Ordering::Relaxed) {
+impl SocketFile {
+    /// Removes it now, unless it is another process's; for whoever cannot tell who else still holds it.
+    pub(super) fn remove(&self) {
+        if self.left.swap(true, Ordering::Relaxed) {
             return;
         }
         let is_ours = fs::symlink_metadata(&self.path)
@@ -176,6 +177,12 @@ impl Drop for SocketFile {
         if is_ours && let Err(error) = fs::remove_file(&self.path) {
             log::warn!("cannot remove {}: {error}", self.path.display());
         }
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        self.remove();
     }
 }
 
