@@ -7,6 +7,8 @@ mod admin;
 mod cases;
 #[path = "fuzz/bodies/config.rs"]
 mod config;
+#[path = "fuzz/bodies/damage.rs"]
+mod damage;
 #[path = "fuzz/bodies/datagram.rs"]
 mod datagram;
 #[path = "fuzz/bodies/mapping.rs"]

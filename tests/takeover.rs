@@ -834,13 +834,7 @@ fn flushes_on_disk_change_hands() {
     config["spoolDir"] = json!(spool.path());
     let mut relay = Relay::start(&config);
     let client = relay.udp();
-    let on_disk = |sum: f64| {
-        let until = Instant::now() + DEADLINE;
-        while counted_on_disk(&place, "c") != sum {
-            assert!(Instant::now() < until, "{sum} on disk");
-            thread::sleep(Duration::from_millis(5));
-        }
-    };
+    let on_disk = |sum| wait_for_count_on_disk(&place, "c", sum);
     // Each as soon as the process has the disk, which its predecessor has to let go of.
     send(&client, "c:1|c");
     on_disk(1.0);
@@ -877,6 +871,14 @@ fn flushes_on_disk_change_hands() {
 }
 
 /// What a counter comes to in the flushes on disk. A file that goes meanwhile counts nothing.
+fn wait_for_count_on_disk(place: &Path, counter: &str, sum: f64) {
+    let until = Instant::now() + DEADLINE;
+    while counted_on_disk(place, counter) != sum {
+        assert!(Instant::now() < until, "{sum} on disk");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 fn counted_on_disk(place: &Path, counter: &str) -> f64 {
     let entries = fs::read_dir(place).into_iter().flatten().flatten();
     let snapshots = entries.filter_map(|entry| {
@@ -917,13 +919,7 @@ fn running_totals_of_flushes_on_disk_are_added_once() {
     });
     let mut relay = Relay::start(&config);
     let client = relay.udp();
-    let on_disk = |sum: f64| {
-        let until = Instant::now() + DEADLINE;
-        while counted_on_disk(&place, "c") != sum {
-            assert!(Instant::now() < until, "{sum} on disk");
-            thread::sleep(Duration::from_millis(5));
-        }
-    };
+    let on_disk = |sum| wait_for_count_on_disk(&place, "c", sum);
     send(&client, "c:1|c");
     on_disk(1.0);
     relay.by_hand();

@@ -1,5 +1,6 @@
 //! What two processes say to each other at a takeover, as any bytes: refused, or read and written as the same.
 
+use crate::damage::crc32;
 use statsd_fast::takeover::format::{self, Damaged};
 use statsd_fast::takeover::message::{HEAD, Message, body_length};
 
@@ -41,16 +42,4 @@ fn sealed(kind: u8, body: &[u8]) -> [u8; HEAD] {
     let crc = crc32(&[&begin, body].concat());
     let head = [&begin, &crc.to_le_bytes()[..]].concat();
     head.try_into().expect("a head")
-}
-
-/// The checksum of Ethernet and zip, bit by bit.
-fn crc32(bytes: &[u8]) -> u32 {
-    let mut crc = u32::MAX;
-    for byte in bytes {
-        crc ^= u32::from(*byte);
-        for _ in 0..8 {
-            crc = (crc >> 1) ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 };
-        }
-    }
-    !crc
 }
