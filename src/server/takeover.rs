@@ -298,7 +298,8 @@ impl Gate {
                 file: file.flatten(),
             }));
         }
-        let (socket, file) = SocketFile::listen(&options.path).context("takeoverSocket")?;
+        let (socket, file) =
+            SocketFile::listen(&options.path, "takeoverSocket").context("takeoverSocket")?;
         Ok(Some(Self {
             socket: Arc::new(socket),
             file: Some(file),

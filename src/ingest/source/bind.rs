@@ -27,6 +27,12 @@ impl BindError {
         }
     }
 
+    /// The same, of a path that another key than `socket` names.
+    pub(super) fn of_key(mut self, key: &str) -> Self {
+        self.hint = self.hint.replace("`socket`", &format!("`{key}`"));
+        self
+    }
+
     /// For a unix socket.
     pub(super) fn of_path(kind: &str, path: &Path, error: io::Error) -> Self {
         let hint = match error.kind() {

@@ -51,14 +51,16 @@ impl SocketFile {
         self.left.store(true, Ordering::Relaxed);
     }
 
-    /// Binds a socket of streams for something else than metrics, for this user alone, and listens.
+    /// Binds a socket of streams for something else than metrics, for this user alone, and listens. Errors
+    /// send to the setting `key`.
     ///
     /// # Errors
     /// When the path cannot be bound.
-    pub fn listen(path: &Path) -> Result<(OwnedFd, Self), BindError> {
+    pub fn listen(path: &Path, key: &str) -> Result<(OwnedFd, Self), BindError> {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)
-            .map_err(|error| BindError::of_path("unix", path, error))?;
-        let (socket, file) = Self::bind(socket, Type::STREAM, path, Some(0o600))?;
+            .map_err(|error| BindError::of_path("unix", path, error))
+            .and_then(|socket| Self::bind(socket, Type::STREAM, path, Some(0o600)));
+        let (socket, file) = socket.map_err(|error| error.of_key(key))?;
         Ok((socket.into(), file))
     }
 
@@ -209,5 +211,19 @@ mod tests {
             assert_eq!(up.len(), 1);
             assert!(path.exists());
         }
+    }
+
+    #[test]
+    fn an_error_sends_to_the_setting_that_names_the_path() {
+        let file = format!("statsd-fast-key-{}", std::process::id());
+        let path = std::env::temp_dir().join(file);
+        std::fs::write(&path, "mine").expect("a file");
+        let taken = SocketFile::listen(&path, "takeoverSocket").expect_err("a file is there");
+        let taken = taken.to_string();
+        assert!(taken.contains("choose another `takeoverSocket`"), "{taken}");
+        std::fs::remove_file(&path).expect("still there");
+        let nowhere = SocketFile::listen(&path.join("s"), "takeoverSocket").expect_err("no place");
+        let nowhere = nowhere.to_string();
+        assert!(nowhere.contains("check `takeoverSocket`"), "{nowhere}");
     }
 }
