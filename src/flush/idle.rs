@@ -10,7 +10,7 @@
 //!    workers which ids are retired.
 //! 2. A worker, when it has handed a harvest over, removes whatever refers to those ids. What of them it
 //!    collected before, the harvests that it has handed over by then bring; the flusher takes it for the id
-//!    that the name has now ([`Sweeper::redirect`]), so that nothing is lost and nothing is there twice.
+//!    that the name has now (`Sweeper::redirect`), so that nothing is lost and nothing is there twice.
 //! 3. A later harvest of the worker says so. When one of each worker has, the ids are free and are given to
 //!    other names. A worker that is late keeps them in limbo, and nothing else waits for it.
 
