@@ -683,16 +683,21 @@ impl Own {
 mod tests {
     use super::*;
 
-    #[test]
-    fn who_asks_is_heard_though_flushes_take_longer_than_their_interval() {
-        let options = Options::default();
-        let interval = options.interval;
-        let link = Link {
+    /// The lines to no worker at all.
+    fn nobody() -> Link {
+        Link {
             epoch: Arc::default(),
             full: crossbeam::channel::never(),
             empty: Arc::new(ArrayQueue::new(1)),
             workers: Vec::new(),
-        };
+        }
+    }
+
+    #[test]
+    fn who_asks_is_heard_though_flushes_take_longer_than_their_interval() {
+        let options = Options::default();
+        let interval = options.interval;
+        let link = nobody();
         let manual = crate::runtime::clock::Manual::new(0);
         let clock = Clock::Manual(manual.clone());
         let flusher = Flusher::new(options, clock, Arc::default(), link, Arc::default());
@@ -727,12 +732,7 @@ mod tests {
             ..Options::default()
         };
         let flusher = |options: Options, registry: &Arc<Registry>| {
-            let link = Link {
-                epoch: Arc::default(),
-                full: crossbeam::channel::never(),
-                empty: Arc::new(ArrayQueue::new(1)),
-                workers: Vec::new(),
-            };
+            let link = nobody();
             let clock = Clock::Manual(crate::runtime::clock::Manual::new(5000));
             Flusher::new(options, clock, registry.clone(), link, Arc::default())
         };
@@ -814,12 +814,7 @@ mod tests {
         };
         let registry = Arc::new(Registry::new());
         let flusher = || {
-            let link = Link {
-                epoch: Arc::default(),
-                full: crossbeam::channel::never(),
-                empty: Arc::new(ArrayQueue::new(1)),
-                workers: Vec::new(),
-            };
+            let link = nobody();
             let clock = Clock::Manual(crate::runtime::clock::Manual::new(5000));
             Flusher::new(
                 options.clone(),
@@ -905,12 +900,7 @@ mod tests {
             ..Options::default()
         };
         let registry = Arc::new(Registry::new());
-        let link = Link {
-            epoch: Arc::default(),
-            full: crossbeam::channel::never(),
-            empty: Arc::new(ArrayQueue::new(1)),
-            workers: Vec::new(),
-        };
+        let link = nobody();
         let clock = Clock::Manual(crate::runtime::clock::Manual::new(0));
         let mut flusher = Flusher::new(options, clock, registry.clone(), link, Arc::default());
         let mut harvest = Harvest::default();
